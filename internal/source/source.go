@@ -1,0 +1,160 @@
+// Package source is the contract of the hot tier: reading points and day slices,
+// and, where the source can be written, the ledger that says which archived
+// (point, day)s have not changed since. Backends live below it (source/sqlite).
+//
+// A backend classifies its errors (package fault) and never retries by itself.
+package source
+
+import (
+	"context"
+	"time"
+
+	"etl/internal/sample"
+	"etl/internal/utc"
+)
+
+// Query selects whole days of some points.
+type Query struct {
+	Points []int32  // ascending, no id twice
+	Days   utc.Days // one contiguous range
+}
+
+// Stats is what reading cost.
+type Stats struct {
+	Rows     int64 // rows that the source delivered, rejects included
+	Requests int64 // statements or HTTP requests
+}
+
+// Add sums two costs.
+func (s Stats) Add(o Stats) Stats { return Stats{s.Rows + o.Rows, s.Requests + o.Requests} }
+
+// Source reads the hot tier. All methods are safe for concurrent use.
+type Source interface {
+	// Points lists every point, ascending by id: the rows of the points table
+	// and the ids that only timeseries holds (Orphan), found by skip-scan.
+	// Rows that no point could hold (an id that is no 32-bit integer) are
+	// returned as rejects, at most MaxStrays of them.
+	Points(context.Context) ([]sample.Point, []sample.Reject, error)
+
+	// Read calls f with batches of the selected rows, ordered by (point,
+	// timestamp) over the whole call; a timestamp comes once. Rows that no
+	// sample can hold are in Batch.Rejects of a batch that is not later than
+	// the first sample of the next point. A batch is valid until f returns;
+	// an error from f ends the read and is returned.
+	//
+	// Only when Read returns nil were all slices read to their end. There is no
+	// snapshot: a row written during the call may or may not be seen. Nothing
+	// else is missed: a row committed before the call and not changed during
+	// it is delivered.
+	Read(ctx context.Context, q Query, f func(*sample.Batch) error) (Stats, error)
+
+	// Count is the number of rows that Read would deliver, for estimates.
+	Count(ctx context.Context, q Query) (int64, error)
+
+	// Strays returns rows of the given points that no day of window holds
+	// (timestamps before or after it, or that are no integer), at most
+	// MaxStrays in all; it costs one or two seeks per point.
+	Strays(ctx context.Context, points []int32, window utc.Days) ([]sample.Reject, error)
+
+	// Info identifies the source and tells its clock.
+	Info(context.Context) (Info, error)
+
+	Close() error
+}
+
+// MaxStrays bounds the rejects that Points and Strays return in one call.
+const MaxStrays = 10_000
+
+// Info is what a source says of itself.
+type Info struct {
+	// ID was made once for this database by migrate; "" if it has none.
+	ID  string
+	Now time.Time
+	// Ledger says whether the tables of the ledger exist.
+	Ledger bool
+}
+
+// Slice is one (point, day).
+type Slice struct {
+	Point int32
+	Day   utc.Day
+}
+
+// State of a mark in the ledger.
+type State int8
+
+const (
+	// Claimed: a run is archiving the slice, or died doing so.
+	Claimed State = 0
+	// Marked: archived, and no row of it was inserted or updated since.
+	Marked State = 1
+	// Trimmed: marked, and its rows have left the hot tier since.
+	Trimmed State = 2
+)
+
+// Mark is one entry of the ledger. A slice that has none is unmarked.
+type Mark struct {
+	Slice
+	Run   string
+	State State
+}
+
+// Ledger is what a writable source offers beside Source (a type assertion
+// finds it). All methods are safe for concurrent use, between processes too.
+type Ledger interface {
+	// Marks calls f with the marks of the points on the days, in order of
+	// (point, day).
+	Marks(ctx context.Context, points []int32, days utc.Days, f func(Mark)) error
+
+	// Pruned calls f with the slices of the points on the days whose rows have
+	// left the hot tier at some time, whatever became of their marks.
+	Pruned(ctx context.Context, points []int32, days utc.Days, f func(Slice)) error
+
+	// Claim records, atomically and before it returns, that run is archiving
+	// the slices, taking over whatever mark they had. A row that arrives later
+	// removes the claim.
+	Claim(ctx context.Context, run string, slices []Slice) error
+
+	// Confirm marks those of the slices that run still claims and returns how
+	// many those were.
+	Confirm(ctx context.Context, run string, slices []Slice) (int, error)
+
+	// Log records the state of a run in archive_state: the first call with a
+	// Run.ID inserts it, later ones update it. It is only a log, never a gate.
+	Log(context.Context, Run) error
+}
+
+// Run is one line of the log archive_state.
+type Run struct {
+	ID       string // unique
+	Command  string // archive, backfill, rearchive
+	Status   string // running, done, partial, failed, interrupted
+	Started  time.Time
+	Finished time.Time // zero while running
+	Days     utc.Days
+	Records  int64 // samples read from the source
+	Files    int64 // month files written
+	Bytes    int64 // bytes of month files written
+	Error    string
+}
+
+// Migrator applies the schema in sql/d1 (a type assertion finds it).
+type Migrator interface {
+	// Pending lists the names of the migrations that were not applied, in order.
+	Pending(context.Context) ([]string, error)
+	// Migrate applies them, each atomically with its line in d1_migrations, and
+	// returns the names of those that it applied.
+	Migrate(context.Context) ([]string, error)
+}
+
+// Summary is what the hot tier holds of one point.
+type Summary struct {
+	First, Last int64 // Unix milliseconds of the first and last row; Rows = 0 leaves them 0
+	Rows        int64
+}
+
+// Summarizer counts hot rows per point (a type assertion finds it).
+type Summarizer interface {
+	// Summaries calls f for each given point, ascending.
+	Summaries(ctx context.Context, points []int32, f func(id int32, s Summary)) error
+}
