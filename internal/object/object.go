@@ -59,6 +59,15 @@ type PutOptions struct {
 	Type     string // media type, "" for application/octet-stream
 }
 
+// Check returns an Invalid error if the options contradict each other; every
+// backend asks it before it writes.
+func (o PutOptions) Check() error {
+	if o.IfAbsent && o.IfMatch != "" {
+		return fault.Errorf(fault.Invalid, "IfAbsent and IfMatch %q exclude each other", o.IfMatch)
+	}
+	return nil
+}
+
 // Store is an object store.
 //
 // All methods are safe for concurrent use, within a process and between
@@ -78,7 +87,7 @@ type Store interface {
 	Put(ctx context.Context, key Key, data []byte, o PutOptions) (Attrs, error)
 
 	// List yields the objects whose key begins with prefix, a plain string
-	// ("" for all), in ascending byte order of the keys. After an error it ends. An object written or
-	// replaced while listing may or may not be seen.
+	// ("" for all), in ascending byte order of the keys. After an error it ends.
+	// An object written or replaced while listing may or may not be seen.
 	List(ctx context.Context, prefix string) iter.Seq2[Attrs, error]
 }

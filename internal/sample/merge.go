@@ -30,44 +30,59 @@ func (d Delta) Add(o Delta) Delta {
 func Merge(dst, old, fresh Series, m utc.Month, replace utc.Set) (Series, Delta) {
 	dst.Grow(old.Len() + fresh.Len())
 	var d Delta
+	gone := replace.Runs(m)
 	i, j := 0, 0
 	for i < old.Len() && j < fresh.Len() {
+		// Whole runs are copied at once: most merges append one day to many, or
+		// replace one day by the same timestamps.
 		switch a, b := old.TS[i], fresh.TS[j]; {
 		case a < b:
-			// Runs of old samples are copied at once: most merges append one day to many.
-			k, _ := slices.BinarySearch(old.TS[i:], b)
-			d.Removed += keep(&dst, &old, i, i+k, m, replace)
-			i += k
+			k := i + seek(old.TS[i:], b)
+			d.Removed += keep(&dst, &old, i, k, gone)
+			i = k
 		case a > b:
-			k, _ := slices.BinarySearch(fresh.TS[j:], a)
-			dst.AppendRange(&fresh, j, j+k)
-			d.Added += int64(k)
-			j += k
+			k := j + seek(fresh.TS[j:], a)
+			dst.AppendRange(&fresh, j, k)
+			d.Added += int64(k - j)
+			j = k
 		default:
-			if !old.EqualAt(i, &fresh, j) {
-				d.Replaced++
+			k := j
+			for i < old.Len() && k < fresh.Len() && old.TS[i] == fresh.TS[k] {
+				if !old.EqualAt(i, &fresh, k) {
+					d.Replaced++
+				}
+				i, k = i+1, k+1
 			}
-			dst.AppendRange(&fresh, j, j+1)
-			i, j = i+1, j+1
+			dst.AppendRange(&fresh, j, k)
+			j = k
 		}
 	}
-	d.Removed += keep(&dst, &old, i, old.Len(), m, replace)
+	d.Removed += keep(&dst, &old, i, old.Len(), gone)
 	dst.AppendRange(&fresh, j, fresh.Len())
 	d.Added += int64(fresh.Len() - j)
 	return dst, d
 }
 
-// keep appends old[i:j] to dst but for the samples on replaced days, and returns how many those were.
-func keep(dst, old *Series, i, j int, m utc.Month, replace utc.Set) (removed int64) {
-	for i < j && replace != 0 {
-		day := utc.DayOf(old.TS[i])
-		k, _ := slices.BinarySearch(old.TS[i:j], day.End())
-		if replace.Has(int(day - m.First())) {
-			removed += int64(k)
-		} else {
-			dst.AppendRange(old, i, i+k)
-		}
-		i += k
+// seek is the number of leading timestamps in ts that are before t. It takes
+// steps that double, then halve: runs are as often one sample as a month.
+func seek(ts []int64, t int64) int {
+	hi := 1
+	for hi < len(ts) && ts[hi] < t {
+		hi *= 2
+	}
+	lo := hi / 2
+	k, _ := slices.BinarySearch(ts[lo:min(hi, len(ts))], t)
+	return lo + k
+}
+
+// keep appends old[i:j] to dst but for the samples on the days of gone, and returns how many those were.
+func keep(dst, old *Series, i, j int, gone []utc.Days) (removed int64) {
+	for _, days := range gone {
+		from := i + seek(old.TS[i:j], days.From.Start())
+		to := from + seek(old.TS[from:j], days.To.Start())
+		dst.AppendRange(old, i, from)
+		removed += int64(to - from)
+		i = to
 	}
 	dst.AppendRange(old, i, j)
 	return removed

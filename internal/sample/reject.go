@@ -8,6 +8,8 @@ import (
 	"math"
 	"strconv"
 	"unicode/utf8"
+
+	"etl/internal/utc"
 )
 
 // Cell is one value as the source stores it, of any SQLite storage class:
@@ -25,8 +27,13 @@ func (c Cell) MarshalJSON() ([]byte, error) {
 	case int64:
 		return strconv.AppendInt(nil, v, 10), nil
 	case float64:
-		if math.IsInf(v, 0) || math.IsNaN(v) {
-			return json.Marshal(map[string]string{"real": map[bool]string{true: "Infinity", false: "-Infinity"}[v > 0]})
+		switch {
+		case math.IsInf(v, 1):
+			return []byte(`{"real":"Infinity"}`), nil
+		case math.IsInf(v, -1):
+			return []byte(`{"real":"-Infinity"}`), nil
+		case v != v:
+			return []byte(`{"real":"NaN"}`), nil
 		}
 		b := strconv.AppendFloat(nil, v, 'g', -1, 64)
 		if !bytes.ContainsAny(b, ".e") {
@@ -96,4 +103,26 @@ type Reject struct {
 	Quality   Cell   `json:"quality"`
 	Flags     Cell   `json:"flags"`
 	Reason    string `json:"reason"`
+}
+
+// Day is the day that the row's timestamp lies in; false if it is no number or
+// lies in no day from 1970 to 9999.
+func (r Reject) Day() (utc.Day, bool) {
+	const end = 253402300800000 // 10000-01-01 in Unix milliseconds
+	var ms int64
+	switch ts := r.Timestamp.V.(type) {
+	case int64:
+		ms = ts
+	case float64:
+		if !(ts >= 0 && ts < end) {
+			return 0, false
+		}
+		ms = int64(ts)
+	default:
+		return 0, false
+	}
+	if ms < 0 || ms >= end {
+		return 0, false
+	}
+	return utc.DayOf(ms), true
 }

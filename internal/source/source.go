@@ -42,7 +42,8 @@ type Source interface {
 	// the first sample of the next point. A batch is valid until f returns;
 	// an error from f ends the read and is returned.
 	//
-	// Only when Read returns nil were all slices read to their end. There is no
+	// A point's slices were read to their end once a sample of a later point
+	// was delivered, and all of them were when Read returns nil. There is no
 	// snapshot: a row written during the call may or may not be seen. Nothing
 	// else is missed: a row committed before the call and not changed during
 	// it is delivered.
@@ -145,6 +146,13 @@ type Migrator interface {
 	// Migrate applies them, each atomically with its line in d1_migrations, and
 	// returns the names of those that it applied.
 	Migrate(context.Context) ([]string, error)
+}
+
+// Grouper names sets of points (a type assertion finds it).
+type Grouper interface {
+	// Group lists the ids of a group of point_groups, ascending; an unknown
+	// group is a NotExist error that names the known ones.
+	Group(ctx context.Context, name string) ([]int32, error)
 }
 
 // Summary is what the hot tier holds of one point.

@@ -5,6 +5,8 @@ package utc
 
 import (
 	"fmt"
+	"math"
+	"math/bits"
 	"time"
 )
 
@@ -14,13 +16,15 @@ const DayMillis = 24 * 60 * 60 * 1000
 // Day is a UTC day, counted from 1970-01-01 = 0.
 type Day int32
 
-// DayOf returns the day that holds the instant ms (Unix milliseconds), also before 1970.
+// DayOf returns the day that holds the instant ms (Unix milliseconds), also
+// before 1970. What no Day can count (nanoseconds taken for milliseconds) is the
+// last or the first Day there is, never a plausible one.
 func DayOf(ms int64) Day {
 	d := ms / DayMillis
 	if ms%DayMillis < 0 {
 		d--
 	}
-	return Day(d)
+	return Day(min(max(d, math.MinInt32), math.MaxInt32))
 }
 
 // DayOfTime returns the UTC day that holds t.
@@ -30,7 +34,7 @@ func DayOfTime(t time.Time) Day { return DayOf(t.UnixMilli()) }
 func (d Day) Start() int64 { return int64(d) * DayMillis }
 
 // End is the first instant after the day in Unix milliseconds, exclusive.
-func (d Day) End() int64 { return int64(d+1) * DayMillis }
+func (d Day) End() int64 { return (int64(d) + 1) * DayMillis }
 
 // Time is the day's first instant.
 func (d Day) Time() time.Time { return time.UnixMilli(d.Start()).UTC() }
@@ -109,7 +113,7 @@ type Days struct {
 }
 
 // Len is the number of days in the range, never negative.
-func (r Days) Len() int { return max(0, int(r.To-r.From)) }
+func (r Days) Len() int { return max(0, int(r.To)-int(r.From)) }
 
 // Empty reports whether the range holds no day.
 func (r Days) Empty() bool { return r.To <= r.From }
@@ -165,8 +169,8 @@ func SetOf(m Month, r Days) Set {
 // With returns the set with the i-th day of the month in it.
 func (s Set) With(i int) Set { return s | 1<<i }
 
-// Has reports whether the i-th day of the month is in the set.
-func (s Set) Has(i int) bool { return s&(1<<i) != 0 }
+// Has reports whether the i-th day of the month is in the set; no day outside the month is.
+func (s Set) Has(i int) bool { return i >= 0 && s&(1<<i) != 0 }
 
 // Runs lists, in order, the contiguous ranges of days of m that make up the set.
 func (s Set) Runs(m Month) []Days {
@@ -184,3 +188,6 @@ func (s Set) Runs(m Month) []Days {
 	}
 	return runs
 }
+
+// Len is the number of days in the set.
+func (s Set) Len() int { return bits.OnesCount32(uint32(s)) }

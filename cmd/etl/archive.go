@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"etl/internal/utc"
+	"etl/jobs"
+)
+
+// archiving is the common part of archive, backfill and rearchive.
+type archiving struct {
+	places
+	span
+	engine
+	opts   jobs.ArchiveOptions
+	dryRun bool
+	strict bool
+}
+
+func (a *app) archive() *cobra.Command {
+	return a.archiveCommand(&cobra.Command{
+		Use:   "archive",
+		Short: "The nightly job: archive every complete day of the hot window that is not archived, or has changed",
+		Long: `archive brings the cold tier up to date with the source: yesterday, days that
+earlier runs missed, and days in which rows arrived or changed after they were
+archived. It looks back over the hot window (35 days); --from, --to and the other
+ranges narrow that. A day is complete one hour (--grace) after its end, UTC.
+
+Running it again is safe: it does what is left, and nothing twice.`,
+		Example: `  etl archive --source sqlite:d1.sqlite --store file:archive
+  etl archive --dry-run                # what would be read, and what is archived already
+  etl archive --last 3d --json         # only the last three complete days, result as JSON`,
+	}, jobs.Archive)
+}
+
+func (a *app) backfill() *cobra.Command {
+	return a.archiveCommand(&cobra.Command{
+		Use:   "backfill",
+		Short: "Archive a range of days, skipping what is archived already",
+		Long: `backfill archives the (point, day)s of a range that the cold tier does not hold
+yet. It is cut into months and batches of points: an interrupted run keeps what
+it finished, and running it again does the rest.`,
+		Example: `  etl backfill --month 2024-01 --dry-run
+  etl backfill --from 2023-06-01 --to 2024-01-01          # --to is exclusive
+  etl backfill --last 30d --points 'Building1.*' --memory 1GiB`,
+	}, jobs.Backfill)
+}
+
+func (a *app) rearchive() *cobra.Command {
+	return a.archiveCommand(&cobra.Command{
+		Use:   "rearchive",
+		Short: "Archive a range of days again, all of it",
+		Long: `rearchive reads a range of days again and merges it with what is archived: new
+rows are added, changed ones corrected, and nothing is removed. Files whose rows
+stay the same are not written again.
+
+With --replace the source is authoritative: archived samples of the range that it
+no longer has are removed. It refuses days that the source may have trimmed (older
+than 30 days, or recorded as pruned), since their only copy may be the archive;
+--allow-loss overrides that and prints how many samples would go.`,
+		Example: `  etl rearchive --day 2024-01-05
+  etl rearchive --month 2024-01 --points '*Zone1*'
+  etl rearchive --day 2024-01-05 --replace --dry-run`,
+	}, jobs.Rearchive)
+}
+
+func (a *app) archiveCommand(cmd *cobra.Command, mode jobs.Mode) *cobra.Command {
+	var c archiving
+	cmd.Args = cobra.NoArgs
+	c.places.add(cmd)
+	c.span.add(cmd)
+	c.engine.add(cmd)
+	addPoints(cmd, &c.opts.Points)
+	f := cmd.Flags()
+	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and do nothing")
+	f.BoolVar(&c.strict, "strict", false, "rejected rows are findings: exit 3")
+	f.BoolVar(&c.opts.Adopt, "adopt", false, "write into a cold tier that another source began")
+	if mode == jobs.Rearchive {
+		f.BoolVar(&c.opts.Replace, "replace", false, "remove archived samples of the range that the source no longer has")
+		f.BoolVar(&c.opts.AllowLoss, "allow-loss", false, "with --replace: also on days that the source may have trimmed")
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.runArchive(cmd.Context(), cmd, &c, mode) }
+	return cmd
+}
+
+func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, mode jobs.Mode) error {
+	if err := c.resolve(a, cmd); err != nil {
+		return err
+	}
+	env, done, err := c.openResolved(ctx, a, true, c.extract+1)
+	if err != nil {
+		return err
+	}
+	defer done()
+	o := c.engine.options(mode)
+	o.Points, o.Replace, o.AllowLoss, o.Adopt = c.opts.Points, c.opts.Replace, c.opts.AllowLoss, c.opts.Adopt
+	begin, end, err := jobs.Complete(ctx, env, o)
+	if err != nil {
+		return err
+	}
+	if mode != jobs.Archive {
+		begin = 0 // a range must be meant
+	}
+	if o.Days, err = c.span.days(begin, end); err != nil {
+		return err
+	}
+	plan, err := jobs.PlanArchive(ctx, env, o)
+	if err != nil {
+		return err
+	}
+	if c.dryRun {
+		if err := plan.Estimate(ctx, env); err != nil {
+			return err
+		}
+		return a.print(plan, func(w io.Writer) { printPlan(w, plan) })
+	}
+	if plan.AtRisk > 0 {
+		fmt.Fprintf(a.stderr, "etl: %s archived samples are no longer in the source and will be removed from the archive\n", humanize.Comma(plan.AtRisk))
+	}
+	var stop func()
+	env.Notify, stop = a.watch(string(mode))
+	report, err := plan.Run(ctx, env)
+	stop()
+	a.code = report.ExitCode(c.strict)
+	if perr := a.print(report, func(w io.Writer) { printReport(w, plan, report) }); perr != nil && err == nil {
+		err = perr
+	}
+	return err
+}
+
+func printPlan(w io.Writer, p *jobs.ArchivePlan) {
+	if p.Empty() {
+		fmt.Fprintf(w, "Nothing to %s: all %s (point, day)s of %s are archived already.\n", p.Command, comma(p.Archived), p.Range)
+		return
+	}
+	fmt.Fprintf(w, "%s would read %s (first and last day: %s, %s), %s points.\n\n", p.Command, utc.Days{From: *p.FirstDay, To: *p.LastDay + 1}, *p.FirstDay, *p.LastDay, comma(int64(p.Points)))
+	t := newTable("month", "days", "points>", "point-days to read>", "archived already>")
+	for _, m := range p.Months {
+		t.row(m.Month, fmt.Sprintf("%s to %s", m.FirstDay, m.LastDay), comma(int64(m.Points)), comma(m.PointDays), comma(m.Archived))
+	}
+	t.row("total", "", "", comma(p.PointDays), comma(p.Archived))
+	t.print(w)
+	fmt.Fprintf(w, "\nAbout %s rows to read.", comma(p.EstimatedRows))
+	if p.Late > 0 {
+		fmt.Fprintf(w, " %s of the (point, day)s are archived, but rows were added or changed since.", comma(p.Late))
+	}
+	if p.AtRisk > 0 {
+		fmt.Fprintf(w, "\nREPLACE WOULD REMOVE about %s archived samples that the source no longer has.", comma(p.AtRisk))
+	}
+	fmt.Fprintln(w, "\nNothing was changed (--dry-run).")
+}
+
+func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
+	if p.Empty() && len(r.Failed) == 0 {
+		fmt.Fprintf(w, "Nothing to %s: all %s (point, day)s of %s are archived and unchanged.\n", p.Command, comma(p.Archived), p.Range)
+		return
+	}
+	if len(r.Months) > 0 {
+		t := newTable("month", "days", "points>", "point-days>", "samples read>", "files written>", "bytes>", "B/sample>")
+		for _, m := range r.Months {
+			t.row(m.Month, fmt.Sprintf("%s to %s", m.FirstDay, m.LastDay), comma(int64(m.Points)), comma(m.Slices), comma(m.SamplesRead),
+				comma(m.FilesWritten), humanize.IBytes(uint64(m.BytesWritten)), perSample(m.BytesWritten, m.SamplesWritten))
+		}
+		t.print(w)
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "%s: %s samples read, %s added, %s corrected", r.Command, comma(r.SamplesRead), comma(r.SamplesAdded), comma(r.SamplesReplaced))
+	if r.SamplesRemoved > 0 {
+		fmt.Fprintf(w, ", %s REMOVED", comma(r.SamplesRemoved))
+	}
+	fmt.Fprintf(w, "; %s files written (%s, checked), %s unchanged; %s, %s samples/s\n", comma(r.FilesWritten), humanize.IBytes(uint64(r.BytesWritten)),
+		comma(r.FilesUnchanged), seconds(r.Elapsed), comma(int64(float64(r.SamplesRead)/max(r.Elapsed, 1e-3))))
+	if p.Late > 0 {
+		fmt.Fprintf(w, "late: %s of the (point, day)s were archived before, and had rows added or changed since\n", comma(p.Late))
+	}
+	if r.SamplesRejected > 0 {
+		fmt.Fprintf(w, "rejected: %s rows can not be archived; `etl rejects` shows them and how to mend them\n", comma(r.SamplesRejected))
+	}
+	printFailures(w, r.Failed)
+	if r.Interrupted {
+		fmt.Fprintln(w, "interrupted: what is listed above is committed; run the command again for the rest")
+	}
+}
+
+// printFailures lists what failed, at most 20 of it.
+func printFailures(w io.Writer, failed []jobs.Failure) {
+	if len(failed) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nFAILED (%d):\n", len(failed))
+	hint := ""
+	for i, f := range failed {
+		if i == 20 {
+			fmt.Fprintf(w, "  … and %d more; --json lists them all\n", len(failed)-i)
+			break
+		}
+		fmt.Fprintf(w, "  %s: %s\n", f.Kind, oneLine(f.Error))
+		if f.Hint != hint && f.Hint != "" {
+			fmt.Fprintf(w, "    → %s\n", f.Hint)
+			hint = f.Hint
+		}
+	}
+}

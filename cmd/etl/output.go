@@ -1,0 +1,249 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
+	"github.com/rs/zerolog"
+	"golang.org/x/term"
+
+	"etl/jobs"
+)
+
+// print writes the result of a command: as JSON, or as text made by human.
+func (a *app) print(result any, human func(io.Writer)) error {
+	if a.result != nil {
+		a.result(result)
+	}
+	if !a.json {
+		human(a.stdout)
+		return nil
+	}
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(result)
+}
+
+// table aligns columns. A heading that ends in > is set to the right.
+type table struct {
+	right []bool
+	rows  [][]string
+}
+
+func newTable(headings ...string) *table {
+	t := &table{}
+	row := make([]string, len(headings))
+	for i, h := range headings {
+		name, right := strings.CutSuffix(h, ">")
+		row[i] = strings.ToUpper(name)
+		t.right = append(t.right, right)
+	}
+	t.rows = append(t.rows, row)
+	return t
+}
+
+func (t *table) row(cells ...any) {
+	row := make([]string, len(cells))
+	for i, c := range cells {
+		row[i] = printable(fmt.Sprint(c))
+	}
+	t.rows = append(t.rows, row)
+}
+
+func (t *table) print(w io.Writer) {
+	width := make([]int, len(t.right))
+	for _, r := range t.rows {
+		for i, c := range r {
+			width[i] = max(width[i], utf8.RuneCountInString(c))
+		}
+	}
+	for _, r := range t.rows {
+		var b strings.Builder
+		for i, c := range r {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(c))
+			if t.right[i] {
+				b.WriteString(pad + c)
+			} else {
+				b.WriteString(c + pad)
+			}
+			b.WriteString("  ")
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}
+
+// printable keeps control characters in names from reaching the terminal, and
+// long names from breaking the table.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '·'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "·"))
+	if utf8.RuneCountInString(s) > 60 {
+		s = string([]rune(s)[:59]) + "…"
+	}
+	return s
+}
+
+func comma(n int64) string { return humanize.Comma(n) }
+
+func perSample(bytes, samples int64) string {
+	if samples == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.3f", float64(bytes)/float64(samples))
+}
+
+func seconds(s float64) string {
+	if s < 10 {
+		return fmt.Sprintf("%.2f s", s)
+	}
+	return (time.Duration(s) * time.Second).String()
+}
+
+// watch returns what receives the events of a job, and what ends it: progress
+// with rate and time left on a terminal, JSON log lines elsewhere.
+func (a *app) watch(command string) (notify func(jobs.Event), stop func()) {
+	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p := &progressLine{w: f, command: command, start: time.Now(), quiet: a.quiet, width: func() int {
+			w, _, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 80
+			}
+			return w
+		}}
+		return p.event, p.clear
+	}
+	log := zerolog.New(a.stderr).With().Timestamp().Str("command", command).Logger()
+	l := &logLines{log: log, quiet: a.quiet, last: time.Now()}
+	return l.event, func() {}
+}
+
+// logLines writes events as JSON log lines; progress at most every 10 s.
+type logLines struct {
+	log   zerolog.Logger
+	quiet bool
+	last  time.Time
+}
+
+func (l *logLines) event(ev jobs.Event) {
+	switch ev := ev.(type) {
+	case jobs.Progress:
+		if l.quiet || time.Since(l.last) < 10*time.Second {
+			return
+		}
+		l.last = time.Now()
+		l.log.Info().Stringer("month", ev.Month).Int64("point_days", ev.SlicesDone).Int64("point_days_total", ev.SlicesTotal).
+			Int64("points", ev.PointsDone).Int64("points_total", ev.PointsTotal).Int64("samples", ev.Rows).Int64("files", ev.Files).Int64("bytes", ev.Bytes).Msg("progress")
+	case jobs.MonthCommitted:
+		if !l.quiet {
+			l.log.Info().Stringer("month", ev.Month).Int("points", ev.Points).Msg("committed")
+		}
+	case jobs.PointFailed:
+		l.log.Error().Str("month", ev.Month).Int32("point_id", ev.PointID).Str("point", ev.Point).Str("path", ev.Path).
+			Str("kind", ev.Kind).Str("error", ev.Error).Str("hint", ev.Hint).Msg("failed")
+	case jobs.Rejected:
+		l.log.Warn().Str("month", ev.Month).Str("point", ev.Point).Int("rows", ev.Rows).Str("reason", ev.Reason).Str("key", string(ev.Key)).Msg("rows rejected")
+	case jobs.Warning:
+		l.log.Warn().Msg(ev.Text)
+	}
+}
+
+// progressLine keeps one line of a terminal up to date and writes what a person
+// should know above it.
+type progressLine struct {
+	w       io.Writer
+	command string
+	start   time.Time
+	quiet   bool
+	width   func() int
+
+	mu    sync.Mutex
+	last  time.Time
+	shown bool
+	said  int // rejected rows and warnings written
+}
+
+func (p *progressLine) event(ev jobs.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch ev := ev.(type) {
+	case jobs.Progress:
+		if p.quiet || time.Since(p.last) < 200*time.Millisecond {
+			return
+		}
+		p.last = time.Now()
+		line := []rune(progressText(p.command, ev, time.Since(p.start)))
+		fmt.Fprintf(p.w, "\r\x1b[K%s", string(line[:min(len(line), max(10, p.width()-1))]))
+		p.shown = true
+	case jobs.PointFailed:
+		p.say("failed: %s", printableLine(ev.Error))
+	case jobs.Rejected:
+		p.say("rejected: %d rows of %s, %s: %s", ev.Rows, printable(ev.Point), ev.Month, printableLine(ev.Reason))
+	case jobs.Warning:
+		p.say("warning: %s", printableLine(ev.Text))
+	}
+}
+
+// printableLine is printable without the limit of length.
+func printableLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "·"))
+}
+
+func (p *progressLine) say(format string, a ...any) {
+	p.said++
+	if p.said > 20 {
+		return // the result counts them all
+	}
+	p.wipe()
+	fmt.Fprintf(p.w, "etl: "+format+"\n", a...)
+}
+
+func (p *progressLine) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+}
+
+func (p *progressLine) wipe() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.shown = false
+	}
+}
+
+// progressText is what the progress line says: how far, how fast, how long still.
+func progressText(command string, p jobs.Progress, elapsed time.Duration) string {
+	done, total := p.SlicesDone, p.SlicesTotal
+	if total == 0 { // verify counts files
+		done, total = p.PointsDone, p.PointsTotal
+	}
+	left := "…"
+	if done > 0 && total >= done {
+		left = (time.Duration(float64(elapsed) * float64(total-done) / float64(done))).Round(time.Second).String()
+	}
+	s := max(elapsed.Seconds(), 1e-3)
+	text := fmt.Sprintf("%s %s  %3.0f%%", command, p.Month, 100*float64(done)/float64(max(total, 1)))
+	if p.Rows > 0 {
+		text += fmt.Sprintf("  %s samples, %s/s", comma(p.Rows), comma(int64(float64(p.Rows)/s)))
+	}
+	if p.Files > 0 {
+		text += fmt.Sprintf("  %s files", comma(p.Files))
+	}
+	return text + fmt.Sprintf("  %s  %s left", humanize.IBytes(uint64(p.Bytes)), left)
+}

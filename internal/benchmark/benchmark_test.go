@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"etl/internal/sample"
+	"etl/internal/utc"
+)
+
+// fakeEtl makes this test binary act as the etl; its value "lossy" makes it lose a sample.
+const fakeEtl = "BENCHMARK_TEST_ETL"
+
+// TestMain lets the test binary stand for both kinds of child.
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == childArg:
+		main()
+	case os.Getenv(fakeEtl) != "" && len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-"):
+		if err := actAsEtl(os.Args[1], os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+type fakePoint struct {
+	ID      int64  `json:"id"`
+	Path    string `json:"path"`
+	Bytes   int64  `json:"bytes"`
+	Samples int64  `json:"samples"`
+}
+
+// actAsEtl counts rows instead of archiving them: a month file is one byte a sample.
+func actAsEtl(command string, args []string) error {
+	fl := flag.NewFlagSet(command, flag.ContinueOnError)
+	source, store := fl.String("source", "", ""), fl.String("store", "", "")
+	day, from, to := fl.String("day", "", ""), fl.String("from", "", ""), fl.String("to", "", "")
+	fl.String("now", "", "")
+	fl.Bool("json", false, "")
+	if err := fl.Parse(args); err != nil {
+		return err
+	}
+	if command == "version" {
+		fmt.Println("etl 9.9.9 (fake)")
+		return nil
+	}
+	conn, err := sqlite.OpenConn(strings.TrimPrefix(*source, "sqlite:"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if command == "migrate" {
+		return sqlitex.ExecuteScript(conn, `
+			create table if not exists points (id integer primary key, name text, site text, system text, equipment text, unit text,
+				interval_ms integer, min_value real, max_value real, created_at integer);
+			create table if not exists timeseries (point_id integer, timestamp integer, value real, quality integer, flags integer,
+				primary key (point_id, timestamp)) without rowid;`, nil)
+	}
+	if *day != "" {
+		*from = *day
+	}
+	a, err := utc.ParseDay(*from)
+	if err != nil {
+		return err
+	}
+	b := a + 1
+	if *to != "" {
+		if b, err = utc.ParseDay(*to); err != nil {
+			return err
+		}
+	}
+	root := strings.TrimPrefix(*store, "file:")
+	for _, m := range (utc.Days{From: a, To: b}).Months() {
+		days := m.Days().Intersect(utc.Days{From: a, To: b})
+		name := filepath.Join(root, "_manifests", m.String()+".json")
+		var manifest struct {
+			Points []fakePoint `json:"points"`
+		}
+		if data, err := os.ReadFile(name); err == nil {
+			if err := json.Unmarshal(data, &manifest); err != nil {
+				return err
+			}
+		}
+		old := map[int64]int64{}
+		for _, p := range manifest.Points {
+			old[p.ID] = p.Samples
+		}
+		manifest.Points = nil
+		err := sqlitex.Execute(conn, `SELECT point_id, count(*) FROM timeseries WHERE timestamp >= ? AND timestamp < ? GROUP BY 1`, &sqlitex.ExecOptions{
+			Args: []any{days.From.Start(), days.To.Start()},
+			ResultFunc: func(s *sqlite.Stmt) error {
+				p := fakePoint{ID: s.ColumnInt64(0), Path: fmt.Sprintf("timeseries/%s/p%d.parquet", m, s.ColumnInt64(0))}
+				p.Samples = old[p.ID] + s.ColumnInt64(1)
+				p.Bytes = p.Samples
+				manifest.Points = append(manifest.Points, p)
+				return replace(filepath.Join(root, p.Path), make([]byte, p.Bytes))
+			},
+		})
+		if err != nil {
+			return err
+		}
+		if os.Getenv(fakeEtl) == "lossy" {
+			manifest.Points[0].Samples--
+		}
+		data, err := json.Marshal(manifest)
+		if err != nil {
+			return err
+		}
+		if err := replace(name, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace writes a file as a store does: never in place.
+func replace(name string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(name+".tmp", data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(name+".tmp", name)
+}
+
+// writeSet makes a data set: two points over a month's end, a value replaced, one missing.
+func writeSet(t *testing.T, path string) {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	start := utc.MonthOf(2021, 2).First().Start() - 10*60_000
+	fmt.Fprintln(z, "point_name,timestamp_ms,value")
+	for k := range int64(20) {
+		fmt.Fprintf(z, "a,%d,%d.5\nb,%d,\n", start+k*60_000, k, start+k*60_000)
+	}
+	fmt.Fprintf(z, "a,%d,-1\n", start)
+	if err := errors.Join(z.Close(), os.WriteFile(path, b.Bytes(), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadSet(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.csv.gz")
+	writeSet(t, path)
+	names, series, err := readSet(path)
+	if err != nil || fmt.Sprint(names) != "[a b]" || series[0].Len() != 20 || series[1].Len() != 20 {
+		t.Fatalf("%v %v %d", err, names, len(series))
+	}
+	if series[0].Value[0] != -1 || series[0].Value[19] != 19.5 || series[1].Value[3] == series[1].Value[3] || series[1].Quality[0] != 192 {
+		t.Errorf("%v", series)
+	}
+	if err := os.WriteFile(path, []byte("no gzip"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readSet(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("not gzip: %v", err)
+	}
+}
+
+// TestRun runs the whole program on a toy fleet, this binary standing for the etl.
+func TestRun(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(fakeEtl, "1")
+	root := t.TempDir()
+	sets := filepath.Join(root, "it's sets")
+	if err := os.Mkdir(sets, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeSet(t, filepath.Join(sets, "toy.csv.gz"))
+	dir, md := filepath.Join(root, "it's bench"), filepath.Join(root, "b.md")
+	args := []string{"-quick", "-points", "20", "-days", "3", "-dir", dir, "-etl", self, "-md", md, "-sets", sets}
+	var out, log bytes.Buffer
+	if err := run(t.Context(), args, &out, &log); err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	for _, want := range []string{
+		"one day, 20 points (0.0288 M rows), fresh month", "one day, 40 points", "into a month of 2 days", "backfill of 3 days",
+		"bytes of toy (40 samples, 4 files)", "bytes of all 1 sets", "not judged",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &out)
+		}
+	}
+	text, err := os.ReadFile(md)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"etl 9.9.9 (fake)", "DuckDB v1.", " cores", "| backfill of 3 days", "run 3"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the document lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(string(text), root) {
+		t.Errorf("the document names a path of this machine:\n%s", text)
+	}
+	if !strings.Contains(log.String(), "building fleet-20x3.sqlite") {
+		t.Errorf("log:\n%s", &log)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "runs")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("runs were left behind: %v", err)
+	}
+
+	// The data is taken again, and a store that lacks a sample is no figure.
+	log.Reset()
+	t.Setenv(fakeEtl, "lossy")
+	err = run(t.Context(), args, io.Discard, &log)
+	if err == nil || !strings.Contains(err.Error(), "holds 28799 samples, want 28800") {
+		t.Errorf("a lossy etl: %v", err)
+	}
+	if strings.Contains(log.String(), "building") {
+		t.Errorf("data was built again:\n%s", &log)
+	}
+	// Without its stamp a database is not trusted.
+	if err := os.Remove(filepath.Join(dir, "fleet-20x3.sqlite.stamp")); err != nil {
+		t.Fatal(err)
+	}
+	log.Reset()
+	_ = run(t.Context(), args, io.Discard, &log)
+	if !strings.Contains(log.String(), "building fleet-20x3.sqlite") {
+		t.Errorf("data without a stamp was taken:\n%s", &log)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	for _, args := range [][]string{
+		{"-days", "1"}, {"-days", "31"}, {"-points", "0"}, {"rest"}, {"-nonsense"}, {"-etl", "/nonexistent/etl"}, {childArg}, {childArg, "what", "{}"}, {childArg, "load", "{"},
+	} {
+		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
+			t.Errorf("%q is accepted", args)
+		}
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	c, err := measure(t.Context(), io.Discard, io.Discard, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 0.05")
+	if err != nil {
+		t.Skipf("no shell to measure: %v", err)
+	}
+	if c.Wall < 50*time.Millisecond || c.CPU <= 0 || c.CPU > c.Wall+time.Second || c.RSS < 1<<19 || c.RSS > 1<<30 {
+		t.Errorf("%+v", c)
+	}
+	_, err = measure(t.Context(), io.Discard, io.Discard, "sh", "-c", "echo why >&2; exit 3")
+	if err == nil || !strings.Contains(err.Error(), "why") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("failing program: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := measure(ctx, io.Discard, io.Discard, "sleep", "60"); err == nil {
+		t.Error("a cancelled run ended well")
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		in   []int64
+		want int64
+	}{{[]int64{5}, 5}, {[]int64{9, 1, 5}, 5}, {[]int64{4, 3, 2, 1}, 2}} {
+		if got := median(c.in); got != c.want {
+			t.Errorf("median of %v is %d", c.in, got)
+		}
+	}
+	m := medianCost([]cost{{3, 10, 7}, {1, 30, 9}, {2, 20, 8}})
+	if m != (cost{2, 20, 9}) {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	r := report{}
+	r.ratio("a", "1", "2", 0.849, 0.85)
+	r.ratio("b", "1", "2", 1.01, 1)
+	r.most("c", 512<<20, 512<<20)
+	r.size("d", 86, 100, 10, 1, 0.85)
+	var got []string
+	for _, row := range r.table()[1:] {
+		got = append(got, row[3]+" "+row[4]+" "+row[5])
+	}
+	want := "0.85× ≤ 0.85× met|1.01× ≤ 1× missed| ≤ 512 MiB met|0.86× ≤ 0.85× missed"
+	if strings.Join(got, "|") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 194400000: "194,400,000"} {
+		if count(n) != want {
+			t.Errorf("count(%d) = %s", n, count(n))
+		}
+	}
+}
+
+func TestBaselineRows(t *testing.T) {
+	ctx := t.Context()
+	db, conn, err := openDuck(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	defer conn.Close()
+	s := sample.Series{TS: []int64{-1, 0, 1_712_000_000_123}, Value: []float64{1.5, sample.Null, -2}, Quality: []uint8{192, 0, 255}, Flags: []uint16{0, 65535, 1}}
+	err = fill(ctx, conn, "t", func(yield func(int32, *sample.Series) error) error { return yield(7, &s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	err = conn.QueryRowContext(ctx, `SELECT string_agg(concat_ws(' ', point_id, epoch_ms(timestamp), coalesce(value::text, 'NULL'), quality, flags), '|' ORDER BY timestamp) FROM t`).Scan(&got)
+	if want := "7 -1 1.5 192 0|7 0 NULL 0 65535|7 1712000000123 -2.0 255 1"; err != nil || got != want {
+		t.Errorf("%v\ngot  %s\nwant %s", err, got, want)
+	}
+}

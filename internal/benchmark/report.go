@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// figure is one line of the table.
+type figure struct {
+	what, etl, baseline, ratio, target string
+	met                                bool
+}
+
+// report is what is printed and written down.
+type report struct {
+	quick   bool
+	began   time.Time
+	took    time.Duration
+	command string
+	machine []string
+	etl     string // version
+	duckdb  string // version
+	threads int    // of DuckDB
+	figures []figure
+	runs    []string
+	log     io.Writer
+}
+
+func (r *report) begin(ctx context.Context, b *bench) {
+	r.quick, r.log = b.quick, b.log
+	r.began = time.Now().UTC()
+	r.command = fmt.Sprintf("benchmark -points %d -days %d", b.points, b.days)
+	if b.quick {
+		r.command += " -quick"
+	}
+	r.machine = machine(b.dir)
+	r.etl = "unknown"
+	if out, err := exec.CommandContext(ctx, b.etl, "version").Output(); err == nil {
+		r.etl, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
+	}
+}
+
+func (r *report) add(f figure) { r.figures = append(r.figures, f) }
+
+// ratio adds a figure that may be at most so many times its baseline.
+func (r *report) ratio(what, etl, baseline string, ratio, target float64) {
+	r.add(figure{what, etl, baseline, fmt.Sprintf("%.2f×", ratio), fmt.Sprintf("≤ %.2g×", target), ratio <= target})
+}
+
+// most adds a number of bytes with an upper limit.
+func (r *report) most(what string, got, limit int64) {
+	r.add(figure{what: what, etl: megabytes(got), target: "≤ " + megabytes(limit), met: got <= limit})
+}
+
+func (r *report) size(what string, ours, theirs, rows, files int64, target float64) {
+	perRow := func(n int64) string {
+		return fmt.Sprintf("%s, %.3f a sample", count(n), float64(n)/float64(rows))
+	}
+	r.ratio(fmt.Sprintf("%s (%s samples, %s files)", what, count(rows), count(files)), perRow(ours), perRow(theirs), float64(ours)/float64(theirs), target)
+}
+
+// run notes one run, at once and in the report.
+func (r *report) run(format string, a ...any) {
+	line := fmt.Sprintf(format, a...)
+	r.runs = append(r.runs, line)
+	fmt.Fprintln(r.log, "  "+line)
+}
+
+func (r *report) table() [][]string {
+	rows := [][]string{{"figure", "etl", "baseline", "ratio", "target", ""}}
+	for _, f := range r.figures {
+		verdict := "missed"
+		switch {
+		case r.quick:
+			verdict = "not judged"
+		case f.met:
+			verdict = "met"
+		}
+		rows = append(rows, []string{f.what, f.etl, f.baseline, f.ratio, f.target, verdict})
+	}
+	return rows
+}
+
+// text writes the table with aligned columns.
+func (r *report) text(w io.Writer) error {
+	rows := r.table()
+	var width [6]int
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		line := ""
+		for i, cell := range row {
+			line += cell + strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+const notes = `- A run is one process, measured from outside: wall clock from its start to its exit, user and system CPU of all threads, peak resident memory as the kernel counts it. Figures are the median of %[1]d runs, memory the highest of them; backfill and sizes are run once.
+- Caches are warm: the database was read once before the runs. Before each run everything dirty was written to disk.
+- The baseline of a fresh day is the time of DuckDB's statement ` + "`COPY t TO dir (FORMAT parquet, PARTITION_BY (point_id), COMPRESSION zstd, PARQUET_VERSION V2)`" + ` with %[2]d threads plus an fsync of each file, four at a time. Its rows are in memory before the clock starts, and the process, its start and the loading are not counted. The etl's time counts everything: start, planning, reading SQLite, merging, encoding, hashing, fsync of every file and folder, manifest, ledger. Both take turns.
+- After each run the samples in the store's manifests are counted and the sizes of its files compared; a run that lacks one is an error, not a figure.
+- Of 20 points of the fleet 8 are temperatures, 3 pressures, 3 switches, 2 counters, 2 setpoints and 2 noises of full precision, one sample a minute each.
+- Sizes of the real sets are those of the month files alone, one file per point and month on both sides; DuckDB's with zstd and PARQUET_VERSION V2.
+`
+
+// markdown writes docs/benchmarks.md.
+func (r *report) markdown(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("# Benchmarks\n\nWritten by the benchmark program (`make bench`); do not edit.\n\n")
+	fmt.Fprintf(&b, "- %s, %s in all: `%s`\n", r.began.Format("2006-01-02 15:04 UTC"), r.took.Round(time.Second), r.command)
+	for _, line := range r.machine {
+		b.WriteString("- " + line + "\n")
+	}
+	fmt.Fprintf(&b, "- etl %s, %s, DuckDB %s\n\n", strings.TrimPrefix(r.etl, "etl "), runtime.Version(), r.duckdb)
+	for i, row := range r.table() {
+		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
+		if i == 0 {
+			b.WriteString("|---|---|---|---|---|---|\n")
+		}
+	}
+	b.WriteString("\n## How it is measured\n\n")
+	fmt.Fprintf(&b, notes, dayRuns, r.threads)
+	b.WriteString("\n## Every run\n\n```\n" + strings.Join(r.runs, "\n") + "\n```\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// machine describes what the numbers depend on; what the system does not tell is left out.
+func machine(dir string) (lines []string) {
+	field := func(file, key, separator string) string {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return ""
+		}
+		for line := range strings.Lines(string(data)) {
+			if k, v, ok := strings.Cut(line, separator); ok && strings.TrimSpace(k) == key {
+				return strings.Trim(strings.TrimSpace(v), `"`)
+			}
+		}
+		return ""
+	}
+	cpu := field("/proc/cpuinfo", "model name", ":")
+	if cpu == "" {
+		cpu = runtime.GOARCH
+	}
+	line := fmt.Sprintf("%s, %d cores", cpu, runtime.NumCPU())
+	if kib, err := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal", ":"), " kB"), 10, 64); err == nil {
+		line += fmt.Sprintf(", %.0f GiB RAM", float64(kib)/(1<<20))
+	}
+	lines = append(lines, line)
+	system := field("/etc/os-release", "PRETTY_NAME", "=")
+	if system == "" {
+		system = runtime.GOOS
+	}
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		system += ", kernel " + strings.TrimSpace(string(release))
+	}
+	if fs := filesystem(dir); fs != "" {
+		system += ", data on " + fs
+	}
+	return append(lines, system)
+}
+
+// filesystem is the type of the file system that holds dir, "" if unknown.
+func filesystem(dir string) (kind string) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return ""
+	}
+	longest := 0
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		if len(f) < 3 {
+			continue
+		}
+		at := strings.TrimSuffix(f[1], "/") + "/"
+		if strings.HasPrefix(dir+"/", at) && len(at) >= longest {
+			longest, kind = len(at), f[2]
+		}
+	}
+	return kind
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func megabytes(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
+
+func millions(n int64) string { return fmt.Sprintf("%.3g M", float64(n)/1e6) }
+
+func rate(rows int64, d time.Duration) string {
+	return fmt.Sprintf("%.2f M rows/s", float64(rows)/d.Seconds()/1e6)
+}
+
+// count writes a number with commas.
+func count(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,195 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+
+	"etl/internal/fault"
+	"etl/internal/sample"
+	"etl/internal/source"
+	"etl/internal/utc"
+)
+
+// requireLedger refuses a ledger of which a table or a trigger is missing.
+func (s *Source) requireLedger(c *conn) error {
+	ok, err := hasLedger(c)
+	if err != nil || ok {
+		return err
+	}
+	return s.migrateHint(fault.Errorf(fault.Invalid, "the ledger is missing, or one of its tables or triggers is"))
+}
+
+// Marks implements source.Ledger.
+func (s *Source) Marks(ctx context.Context, points []int32, days utc.Days, f func(source.Mark)) error {
+	return s.read(ctx, fmt.Sprintf("read the marks of %s", days), func(c *conn, _ *tables) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		var marks []source.Mark // of one point, so that no statement is open while f runs
+		run := ""               // of the last mark: most share it
+		for _, id := range points {
+			marks = marks[:0]
+			if err := query(c, "SELECT day, run, done FROM archive_marks WHERE point_id = ? AND day >= ? AND day < ? ORDER BY day",
+				func(st *sqlite.Stmt) error {
+					if r := st.ColumnText(1); r != run {
+						run = r
+					}
+					marks = append(marks, source.Mark{Slice: source.Slice{Point: id, Day: utc.Day(st.ColumnInt64(0))},
+						Run: run, State: source.State(st.ColumnInt64(2))})
+					return nil
+				}, int64(id), int64(days.From), int64(days.To)); err != nil {
+				return err
+			}
+			for _, m := range marks {
+				f(m)
+			}
+		}
+		return nil
+	})
+}
+
+// Pruned implements source.Ledger, in order of (point, day).
+func (s *Source) Pruned(ctx context.Context, points []int32, days utc.Days, f func(source.Slice)) error {
+	return s.read(ctx, fmt.Sprintf("read what was trimmed of %s", days), func(c *conn, _ *tables) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		var trimmed []source.Slice
+		for _, id := range points {
+			trimmed = trimmed[:0]
+			if err := query(c, "SELECT day FROM archive_trims WHERE point_id = ? AND day >= ? AND day < ? ORDER BY day",
+				func(st *sqlite.Stmt) error {
+					trimmed = append(trimmed, source.Slice{Point: id, Day: utc.Day(st.ColumnInt64(0))})
+					return nil
+				}, int64(id), int64(days.From), int64(days.To)); err != nil {
+				return err
+			}
+			for _, t := range trimmed {
+				f(t)
+			}
+		}
+		return nil
+	})
+}
+
+// Claim implements source.Ledger: one transaction, durable when it returns nil.
+func (s *Source) Claim(ctx context.Context, run string, slices []source.Slice) error {
+	if len(slices) == 0 {
+		return nil
+	}
+	return s.write(ctx, fmt.Sprintf("claim %d slices", len(slices)), func(c *conn) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		for _, sl := range slices {
+			if err := exec(c, `INSERT INTO archive_marks (point_id, day, run, done) VALUES (?, ?, ?, 0)
+				ON CONFLICT (point_id, day) DO UPDATE SET run = excluded.run, done = 0`,
+				int64(sl.Point), int64(sl.Day), run); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Confirm implements source.Ledger: one transaction, durable when it returns nil.
+func (s *Source) Confirm(ctx context.Context, run string, slices []source.Slice) (int, error) {
+	n := 0
+	if len(slices) == 0 {
+		return n, nil
+	}
+	err := s.write(ctx, fmt.Sprintf("confirm %d slices", len(slices)), func(c *conn) error {
+		// A table that was rebuilt since the claim has lost its triggers, and
+		// with them the rows that came since.
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		for _, sl := range slices {
+			if err := exec(c, "UPDATE archive_marks SET done = 1 WHERE point_id = ? AND day = ? AND run = ? AND done = 0",
+				int64(sl.Point), int64(sl.Day), run); err != nil {
+				return err
+			}
+			n += c.Changes()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// Log implements source.Ledger.
+func (s *Source) Log(ctx context.Context, r source.Run) error {
+	var finished, first, last, failure any
+	if !r.Finished.IsZero() {
+		finished = r.Finished.UnixMilli()
+	}
+	if !r.Days.Empty() {
+		first, last = r.Days.From.String(), (r.Days.To - 1).String()
+	}
+	if r.Error != "" {
+		failure = r.Error
+	}
+	return s.write(ctx, "log the run", func(c *conn) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		return exec(c, `INSERT INTO archive_state (run, command, status, started_at, heartbeat_at, archived_at,
+				first_day, last_day, records_archived, files_written, bytes_written, error)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (run) DO UPDATE SET command = excluded.command, status = excluded.status,
+				started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, archived_at = excluded.archived_at,
+				first_day = excluded.first_day, last_day = excluded.last_day, records_archived = excluded.records_archived,
+				files_written = excluded.files_written, bytes_written = excluded.bytes_written, error = excluded.error`,
+			r.ID, r.Command, r.Status, r.Started.UnixMilli(), s.o.Now().UnixMilli(), finished,
+			first, last, r.Records, r.Files, r.Bytes, failure)
+	})
+}
+
+// Load puts points and samples into the tables in one transaction, over what
+// they held of the same id and of the same (point, timestamp). It is meant for
+// demonstrations and tests, and fires the triggers as every writer does.
+func (s *Source) Load(ctx context.Context, points []sample.Point, b *sample.Batch) error {
+	return s.write(ctx, "load", func(c *conn) error {
+		for _, p := range points {
+			if err := exec(c, `INSERT INTO points (id, name, site, system, equipment, unit, interval_ms, min_value, max_value, created_at)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (id) DO UPDATE SET name = excluded.name, site = excluded.site, system = excluded.system,
+					equipment = excluded.equipment, unit = excluded.unit, interval_ms = excluded.interval_ms,
+					min_value = excluded.min_value, max_value = excluded.max_value, created_at = excluded.created_at`,
+				int64(p.ID), p.Name, orNull(p.Site), orNull(p.System), orNull(p.Equipment), orNull(p.Unit),
+				orNull(p.IntervalMS), orNull(p.MinValue), orNull(p.MaxValue), orNull(p.CreatedAt)); err != nil {
+				return err
+			}
+		}
+		st, err := c.Prepare(`INSERT INTO timeseries (point_id, timestamp, value, quality, flags) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (point_id, timestamp) DO UPDATE SET value = excluded.value, quality = excluded.quality, flags = excluded.flags`)
+		if err != nil {
+			return err
+		}
+		for i, id := range b.PointID {
+			st.BindInt64(1, int64(id))
+			st.BindInt64(2, b.TS[i])
+			st.BindFloat(3, b.Value[i]) // SQLite stores NaN as NULL
+			st.BindInt64(4, int64(b.Quality[i]))
+			st.BindInt64(5, int64(b.Flags[i]))
+			if _, err := st.Step(); err != nil {
+				return err
+			}
+			if err := st.Reset(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func orNull[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
+}

@@ -1,0 +1,179 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"etl/internal/fault"
+	"etl/sql"
+)
+
+// Pending implements source.Migrator. A ledger that lost a table or a trigger
+// counts as not applied.
+func (s *Source) Pending(ctx context.Context) ([]string, error) {
+	if err := s.stat(); errors.Is(err, fs.ErrNotExist) && s.o.Create {
+		return pending(nil, true), nil
+	}
+	var names []string
+	err := s.with(ctx, s.readers, "list the pending migrations", func(c *conn) error {
+		applied, ledger, err := booked(c)
+		names = pending(applied, ledger)
+		return err
+	})
+	return names, err
+}
+
+func pending(applied []string, ledger bool) []string {
+	var names []string
+	for _, m := range sql.Migrations() {
+		if !slices.Contains(applied, m.Name) || (m.Name == sql.LedgerMigration && !ledger) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// booked are the names in d1_migrations, and whether the ledger is whole.
+func booked(c *conn) (applied []string, ledger bool, err error) {
+	cols, err := columnsOf(c, "d1_migrations")
+	if err != nil {
+		return nil, false, err
+	}
+	if len(cols) > 0 {
+		if err := query(c, "SELECT name FROM d1_migrations", func(st *sqlite.Stmt) error {
+			applied = append(applied, st.ColumnText(0))
+			return nil
+		}); err != nil {
+			return nil, false, err
+		}
+	}
+	ledger, err = hasLedger(c)
+	return applied, ledger, err
+}
+
+// Migrate implements source.Migrator. Tables that other hands made are given the
+// columns and the unique key that they lack first, in one transaction and losing
+// no row; where that is not possible an Invalid error says what is in the way. A database that is empty is put in WAL mode; the mode of
+// another one stays. Any number of processes may migrate at a time.
+func (s *Source) Migrate(ctx context.Context) ([]string, error) {
+	if s.o.ReadOnly {
+		return nil, fault.Errorf(fault.Unavailable, "migrate: the source was opened read-only")
+	}
+	var names []string
+	err := s.with(ctx, s.writer, "migrate", func(c *conn) error {
+		var pages int
+		if err := query(c, "PRAGMA page_count", func(st *sqlite.Stmt) error { pages = st.ColumnInt(0); return nil }); err != nil {
+			return err
+		}
+		if pages == 0 {
+			if err := exec(c, "PRAGMA journal_mode = wal"); err != nil {
+				return err
+			}
+		}
+		if err := transaction(c, func() error { return adopt(c) }); err != nil {
+			return err
+		}
+		for _, m := range sql.Migrations() {
+			done := false
+			if err := transaction(c, func() (err error) { done, err = apply(c, m); return err }); err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			if done {
+				names = append(names, m.Name)
+			}
+		}
+		return nil
+	})
+	s.mu.Lock()
+	s.tables = nil
+	s.mu.Unlock()
+	return names, err
+}
+
+// apply applies a migration with its line in d1_migrations unless it was
+// applied, within the caller's transaction.
+func apply(c *conn, m sql.Migration) (bool, error) {
+	if err := exec(c, sql.BookTable); err != nil {
+		return false, err
+	}
+	applied, ledger, err := booked(c)
+	if err != nil || !slices.Contains(pending(applied, ledger), m.Name) {
+		return false, err
+	}
+	if err := sqlitex.ExecuteScript(c.Conn, m.SQL, nil); err != nil {
+		return false, err
+	}
+	return true, exec(c, "INSERT INTO d1_migrations (name) VALUES (?) ON CONFLICT (name) DO NOTHING", m.Name)
+}
+
+// adopt brings existing tables to what the migrations and the reads expect.
+func adopt(c *conn) error {
+	for _, table := range sql.AdoptedTables() {
+		cols, err := columnsOf(c, table)
+		if err != nil {
+			return err
+		}
+		if len(cols) == 0 {
+			continue
+		}
+		switch table {
+		case "points":
+			_, err = requireColumns(c, table, "id", "name")
+		case "timeseries":
+			if _, err = requireColumns(c, table, "point_id", "timestamp"); err == nil {
+				err = checkKeyTypes(cols)
+			}
+		case "archive_state":
+			err = checkLog(cols)
+		}
+		if err != nil {
+			return err
+		}
+		for _, stmt := range sql.AddColumns(table, names(cols)) {
+			if err := exec(c, stmt); err != nil {
+				return err
+			}
+		}
+		if table == "timeseries" {
+			if err := addUniqueKey(c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkLog refuses a log whose rows need what a run does not have.
+func checkLog(cols []column) error {
+	for _, col := range cols {
+		if col.required && !slices.Contains(sql.Columns("archive_state"), col.name) {
+			return fault.Hint(fault.Errorf(fault.Invalid, "archive_state needs a value for %s, which runs do not have", col.name),
+				"ALTER TABLE archive_state RENAME TO archive_state_before")
+		}
+	}
+	return nil
+}
+
+// addUniqueKey gives a timeseries that has no unique key one, unless samples
+// are there twice: which of them is right is for a person to say.
+func addUniqueKey(c *conn) error {
+	unique, err := hasUniqueKey(c)
+	if err != nil || unique {
+		return err
+	}
+	if err := query(c, `SELECT point_id, timestamp, count(*) FROM timeseries
+		GROUP BY 1, 2 HAVING count(*) > 1 AND point_id IS NOT NULL AND timestamp IS NOT NULL LIMIT 1`, func(st *sqlite.Stmt) error {
+		return fault.Hint(fault.Errorf(fault.Invalid, "timeseries has %d rows of point %s at %s, and no key that forbids it",
+			st.ColumnInt64(2), st.ColumnText(0), st.ColumnText(1)),
+			"keep one row of each: DELETE FROM timeseries WHERE rowid NOT IN (SELECT max(rowid) FROM timeseries GROUP BY point_id, timestamp)")
+	}); err != nil {
+		return err
+	}
+	return exec(c, "CREATE UNIQUE INDEX timeseries_point_timestamp ON timeseries (point_id, timestamp)")
+}

@@ -1,0 +1,324 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"etl/internal/sample"
+	"etl/internal/source"
+	"etl/internal/utc"
+)
+
+const (
+	// batchRows bounds a batch of Read: 64 Ki rows of 23 bytes are 1.5 MB.
+	batchRows = 64 << 10
+	// rejectBytes bounds the rejects of a batch, which may hold text of any length.
+	rejectBytes = 4 << 20
+
+	// One prepared statement rebound for each point is as fast as a list of
+	// points in one (the seek costs 2 µs, a day of rows some 300), and bounds
+	// what one statement's snapshot spans.
+	readFrom = "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ? ORDER BY timestamp"
+	readOn   = "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp > ? AND timestamp < ? ORDER BY timestamp"
+)
+
+// Read implements source.Source. No statement is open while f runs.
+func (s *Source) Read(ctx context.Context, q source.Query, f func(*sample.Batch) error) (source.Stats, error) {
+	var stats source.Stats
+	if q.Days.Empty() {
+		return stats, nil
+	}
+	err := s.read(ctx, fmt.Sprintf("read %s", q.Days), func(c *conn, _ *tables) error {
+		b := &c.batch
+		b.Reset()
+		deliver := func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			stats.Rows += int64(b.Len() + len(b.Rejects))
+			err := f(b)
+			clear(b.Rejects) // so that their text can be freed
+			b.Reset()
+			if err != nil {
+				return callbackError{err}
+			}
+			return nil
+		}
+		for _, id := range q.Points {
+			text, after := readFrom, any(q.Days.From.Start())
+			for after != nil {
+				st, err := c.Prepare(text)
+				if err != nil {
+					return err
+				}
+				st.BindInt64(1, int64(id))
+				bind(st, 2, after)
+				st.BindInt64(3, q.Days.To.Start())
+				stats.Requests++
+				if after, err = fill(st, id, b); err != nil {
+					return fmt.Errorf("point %d: %w", id, err)
+				}
+				if after != nil {
+					text = readOn
+					if err := deliver(); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		if b.Len() > 0 || len(b.Rejects) > 0 {
+			return deliver()
+		}
+		return nil
+	})
+	return stats, err
+}
+
+// fill appends rows of a readFrom or readOn to b until it is full, and resets
+// the statement. It returns the timestamp of the last row if there may be more, else nil.
+func fill(st *sqlite.Stmt, id int32, b *sample.Batch) (last any, err error) {
+	defer st.Reset()
+	weight := 0
+	for i := range b.Rejects {
+		weight += rejectWeight(&b.Rejects[i])
+	}
+	for {
+		if b.Len() >= batchRows || weight >= rejectBytes {
+			return cell(st, 0), nil // a batch is never full before the first step
+		}
+		ok, err := st.Step()
+		if err != nil || !ok {
+			return nil, err
+		}
+		if st.ColumnType(0) == sqlite.TypeInteger {
+			var value float64
+			fits := true
+			switch st.ColumnType(1) {
+			case sqlite.TypeFloat:
+				value = st.ColumnFloat(1)
+			case sqlite.TypeNull:
+				value = sample.Null
+			case sqlite.TypeInteger:
+				n := st.ColumnInt64(1)
+				value, fits = float64(n), exact(n)
+			default:
+				fits = false
+			}
+			quality, flags := st.ColumnInt64(2), st.ColumnInt64(3)
+			if fits && uint64(quality) <= math.MaxUint8 && uint64(flags) <= math.MaxUint16 &&
+				st.ColumnType(2) == sqlite.TypeInteger && st.ColumnType(3) == sqlite.TypeInteger {
+				b.PointID = append(b.PointID, id)
+				b.Append(st.ColumnInt64(0), value, uint8(quality), uint16(flags))
+				continue
+			}
+		}
+		r := sample.Reject{PointID: sample.Cell{V: int64(id)}, Timestamp: sample.Cell{V: cell(st, 0)},
+			Value: sample.Cell{V: cell(st, 1)}, Quality: sample.Cell{V: cell(st, 2)}, Flags: sample.Cell{V: cell(st, 3)}}
+		r.Reason = rowReason(&r)
+		b.Rejects = append(b.Rejects, r)
+		weight += rejectWeight(&r)
+	}
+}
+
+// exact reports whether n is a float64 without loss, whatever the conversion:
+// up to 2^53 every integer is.
+func exact(n int64) bool { return n >= -1<<53 && n <= 1<<53 }
+
+// rejectWeight is about the memory of a reject in bytes.
+func rejectWeight(r *sample.Reject) int {
+	n := 256
+	for _, c := range []sample.Cell{r.Timestamp, r.Value, r.Quality, r.Flags} {
+		switch v := c.V.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// cell is a column of the current row as it is stored. The classes must be
+// asked before the values: asking for a value may convert it.
+func cell(st *sqlite.Stmt, i int) any {
+	switch st.ColumnType(i) {
+	case sqlite.TypeInteger:
+		return st.ColumnInt64(i)
+	case sqlite.TypeFloat:
+		return st.ColumnFloat(i)
+	case sqlite.TypeText:
+		return st.ColumnText(i)
+	case sqlite.TypeBlob:
+		b := make([]byte, st.ColumnLen(i))
+		st.ColumnBytes(i, b)
+		return b
+	}
+	return nil
+}
+
+// class names the storage class of a cell as SQLite does.
+func class(c sample.Cell) string {
+	switch c.V.(type) {
+	case int64:
+		return "INTEGER"
+	case float64:
+		return "REAL"
+	case string:
+		return "TEXT"
+	case []byte:
+		return "BLOB"
+	}
+	return "NULL"
+}
+
+// rowReason says why no sample can hold a row of a day.
+func rowReason(r *sample.Reject) string {
+	var why []string
+	if _, ok := r.Timestamp.V.(int64); !ok {
+		why = append(why, fmt.Sprintf("timestamp is %s, want an INTEGER of milliseconds", class(r.Timestamp)))
+	}
+	switch v := r.Value.V.(type) {
+	case nil, float64:
+	case int64:
+		if !exact(v) {
+			why = append(why, fmt.Sprintf("value is the integer %d, which no REAL holds exactly", v))
+		}
+	default:
+		why = append(why, fmt.Sprintf("value is %s, want a number or NULL", class(r.Value)))
+	}
+	for _, c := range []struct {
+		name string
+		cell sample.Cell
+		max  int64
+	}{{"quality", r.Quality, math.MaxUint8}, {"flags", r.Flags, math.MaxUint16}} {
+		switch v, ok := c.cell.V.(int64); {
+		case !ok:
+			why = append(why, fmt.Sprintf("%s is %s, want an INTEGER from 0 to %d", c.name, class(c.cell), c.max))
+		case v < 0 || v > c.max:
+			why = append(why, fmt.Sprintf("%s is %d, want 0 to %d", c.name, v, c.max))
+		}
+	}
+	return strings.Join(why, "; ")
+}
+
+// idReason says why no point can hold a row.
+func idReason(r *sample.Reject) string {
+	if id, ok := r.PointID.V.(int64); ok {
+		return fmt.Sprintf("point_id is %d, want a 32-bit integer", id)
+	}
+	return fmt.Sprintf("point_id is %s, want a 32-bit integer", class(r.PointID))
+}
+
+// appendRejects appends the rows of timeseries that match where, up to
+// MaxStrays in all.
+func appendRejects(c *conn, rejects []sample.Reject, reason func(*sample.Reject) string, where string, args ...any) ([]sample.Reject, error) {
+	room := source.MaxStrays - len(rejects)
+	if room <= 0 {
+		return rejects, nil
+	}
+	err := query(c, "SELECT point_id, timestamp, value, quality, flags FROM timeseries WHERE "+where+" LIMIT ?", func(st *sqlite.Stmt) error {
+		r := sample.Reject{PointID: sample.Cell{V: cell(st, 0)}, Timestamp: sample.Cell{V: cell(st, 1)},
+			Value: sample.Cell{V: cell(st, 2)}, Quality: sample.Cell{V: cell(st, 3)}, Flags: sample.Cell{V: cell(st, 4)}}
+		r.Reason = reason(&r)
+		rejects = append(rejects, r)
+		return nil
+	}, append(args, room)...)
+	return rejects, err
+}
+
+// Strays implements source.Source.
+func (s *Source) Strays(ctx context.Context, points []int32, window utc.Days) ([]sample.Reject, error) {
+	var rejects []sample.Reject
+	reason := func(r *sample.Reject) string { return strayReason(r, window) }
+	err := s.read(ctx, "look for rows outside of all days", func(c *conn, t *tables) (err error) {
+		for _, id := range points {
+			if len(rejects) >= source.MaxStrays {
+				return nil
+			}
+			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp < ?", int64(id), window.From.Start()); err != nil {
+				return err
+			}
+			// Text and blobs sort behind all numbers, so this finds them too.
+			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp >= ?", int64(id), window.To.Start()); err != nil {
+				return err
+			}
+			if t.nullKey {
+				if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp IS NULL", int64(id)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rejects, nil
+}
+
+// strayReason says why no day of window holds a row, and what its timestamp
+// looks like in another unit.
+func strayReason(r *sample.Reject, window utc.Days) string {
+	ts, ok := r.Timestamp.V.(int64)
+	if !ok {
+		return fmt.Sprintf("timestamp is %s, want an INTEGER of milliseconds", class(r.Timestamp))
+	}
+	from, to := window.From.Start(), window.To.Start()
+	why := fmt.Sprintf("timestamp %d is before %s", ts, window.From)
+	if ts >= to {
+		why = fmt.Sprintf("timestamp %d is after %s", ts, window.To-1)
+	}
+	switch {
+	case ts >= from/1000 && ts < to/1000:
+		why += ", and looks like seconds"
+	case ts/1000 >= from && ts/1000 < to:
+		why += ", and looks like microseconds"
+	case ts/1_000_000 >= from && ts/1_000_000 < to:
+		why += ", and looks like nanoseconds"
+	}
+	return why
+}
+
+// Count implements source.Source.
+func (s *Source) Count(ctx context.Context, q source.Query) (int64, error) {
+	var n int64
+	if q.Days.Empty() {
+		return 0, nil
+	}
+	err := s.read(ctx, fmt.Sprintf("count %s", q.Days), func(c *conn, _ *tables) error {
+		for _, id := range q.Points {
+			if err := query(c, "SELECT count(*) FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?",
+				func(st *sqlite.Stmt) error { n += st.ColumnInt64(0); return nil },
+				int64(id), q.Days.From.Start(), q.Days.To.Start()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Summaries implements source.Summarizer. First and Last leave out rows whose
+// timestamp is no number.
+func (s *Source) Summaries(ctx context.Context, points []int32, f func(id int32, s source.Summary)) error {
+	return s.read(ctx, "summarize the points", func(c *conn, _ *tables) error {
+		for _, id := range points {
+			var sum source.Summary
+			if err := query(c, `SELECT
+				(SELECT min(timestamp) FROM timeseries WHERE point_id = ?1 AND timestamp <= 9223372036854775807),
+				(SELECT max(timestamp) FROM timeseries WHERE point_id = ?1 AND timestamp <= 9223372036854775807),
+				(SELECT count(*) FROM timeseries WHERE point_id = ?1)`, func(st *sqlite.Stmt) error {
+				sum = source.Summary{First: st.ColumnInt64(0), Last: st.ColumnInt64(1), Rows: st.ColumnInt64(2)}
+				return nil
+			}, int64(id)); err != nil {
+				return err
+			}
+			f(id, sum)
+		}
+		return nil
+	})
+}

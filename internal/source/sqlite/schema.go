@@ -1,0 +1,369 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"etl/internal/fault"
+	"etl/internal/sample"
+	"etl/internal/source"
+	"etl/sql"
+)
+
+// tables is what the tables that are read look like.
+type tables struct {
+	points  []string // columns, lower case
+	nullKey bool     // point_id or timestamp may be NULL, as in a table with a rowid
+}
+
+// optionalColumns are the columns of points that may be missing, in the order
+// in which Points selects them.
+var optionalColumns = []string{"site", "system", "equipment", "unit", "interval_ms", "min_value", "max_value", "created_at"}
+
+// inspected returns what inspect finds, which is kept until Migrate
+// changes it.
+func (s *Source) inspected(c *conn) (*tables, error) {
+	s.mu.Lock()
+	t := s.tables
+	s.mu.Unlock()
+	if t != nil {
+		return t, nil
+	}
+	t, err := inspect(c)
+	if fault.Is(err, fault.Invalid) {
+		err = s.migrateHint(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.tables = t
+	s.mu.Unlock()
+	return t, nil
+}
+
+// column is one row of pragma table_info, the name in lower case.
+type column struct {
+	name, typ string
+	notNull   bool // declared so, or part of the key of a table without rowid
+	required  bool // an INSERT must name it
+}
+
+func columnsOf(c *conn, table string) ([]column, error) {
+	var cols []column
+	err := query(c, `SELECT lower(name), upper(type), "notnull", "notnull" AND dflt_value IS NULL AND pk = 0
+		FROM pragma_table_info(?)`, func(st *sqlite.Stmt) error {
+		cols = append(cols, column{st.ColumnText(0), st.ColumnText(1), st.ColumnBool(2), st.ColumnBool(3)})
+		return nil
+	}, table)
+	return cols, err
+}
+
+func names(cols []column) []string {
+	ns := make([]string, len(cols))
+	for i, c := range cols {
+		ns[i] = c.name
+	}
+	return ns
+}
+
+// inspect returns an Invalid error unless points and timeseries have what
+// reading needs.
+func inspect(c *conn) (*tables, error) {
+	points, err := requireColumns(c, "points", "id", "name")
+	if err != nil {
+		return nil, err
+	}
+	series, err := requireColumns(c, "timeseries", "point_id", "timestamp", "value", "quality", "flags")
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKeyTypes(series); err != nil {
+		return nil, err
+	}
+	unique, err := hasUniqueKey(c)
+	if err != nil {
+		return nil, err
+	}
+	if !unique {
+		return nil, fault.Errorf(fault.Invalid, "timeseries has no unique key on (point_id, timestamp): a sample could be there twice")
+	}
+	t := &tables{points: names(points)}
+	for _, col := range series {
+		t.nullKey = t.nullKey || (!col.notNull && (col.name == "point_id" || col.name == "timestamp"))
+	}
+	return t, nil
+}
+
+func requireColumns(c *conn, table string, want ...string) ([]column, error) {
+	cols, err := columnsOf(c, table)
+	if err != nil {
+		return nil, err
+	}
+	if len(cols) == 0 {
+		return nil, fault.Errorf(fault.Invalid, "there is no table %s", table)
+	}
+	for _, w := range want {
+		if !slices.Contains(names(cols), w) {
+			return nil, fault.Errorf(fault.Invalid, "%s has no column %s", table, w)
+		}
+	}
+	return cols, nil
+}
+
+// checkKeyTypes refuses keys that are declared as text or as reals: SQLite
+// would compare text with text, and ranges of days would silently be empty.
+func checkKeyTypes(series []column) error {
+	for _, col := range series {
+		if col.name != "point_id" && col.name != "timestamp" {
+			continue
+		}
+		has := func(parts ...string) bool {
+			return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(col.typ, p) })
+		}
+		// The rules of column affinity, https://www.sqlite.org/datatype3.html#determination_of_column_affinity.
+		if !has("INT") && has("CHAR", "CLOB", "TEXT", "REAL", "FLOA", "DOUB") {
+			return fault.Errorf(fault.Invalid, "timeseries.%s is declared %s, want INTEGER", col.name, col.typ)
+		}
+	}
+	return nil
+}
+
+func hasUniqueKey(c *conn) (bool, error) {
+	found := false
+	err := query(c, `SELECT 1 FROM pragma_index_list('timeseries') l WHERE l."unique" AND NOT l.partial
+		AND (SELECT group_concat(lower(k.name)) FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno) k) = 'point_id,timestamp'`,
+		func(*sqlite.Stmt) error { found = true; return nil })
+	return found, err
+}
+
+// hasLedger reports whether all that the ledger needs exists, the triggers on
+// timeseries included: without them no mark could be trusted.
+func hasLedger(c *conn) (bool, error) {
+	n := 0
+	err := query(c, "SELECT name FROM sqlite_schema WHERE type = 'table' OR (type = 'trigger' AND lower(tbl_name) = 'timeseries')",
+		func(st *sqlite.Stmt) error {
+			if slices.Contains(sql.LedgerObjects, st.ColumnText(0)) {
+				n++
+			}
+			return nil
+		})
+	return n == len(sql.LedgerObjects), err
+}
+
+// Info implements source.Source.
+func (s *Source) Info(ctx context.Context) (source.Info, error) {
+	info := source.Info{Now: s.o.Now()}
+	err := s.read(ctx, "identify the source", func(c *conn, _ *tables) (err error) {
+		if info.Ledger, err = hasLedger(c); err != nil {
+			return err
+		}
+		cols, err := columnsOf(c, "archive_source")
+		if err != nil || len(cols) == 0 {
+			return err
+		}
+		return query(c, "SELECT source_id FROM archive_source LIMIT 1", func(st *sqlite.Stmt) error {
+			info.ID = st.ColumnText(0)
+			return nil
+		})
+	})
+	return info, err
+}
+
+// skipScan lists the ids in timeseries that lie in the range of a 32-bit
+// integer by one seek per id.
+const skipScan = `WITH RECURSIVE ids(id) AS (
+	SELECT (SELECT point_id FROM timeseries WHERE point_id >= -2147483648 ORDER BY point_id LIMIT 1)
+	UNION ALL
+	SELECT (SELECT point_id FROM timeseries WHERE point_id > ids.id ORDER BY point_id LIMIT 1) FROM ids WHERE ids.id < 2147483647)
+SELECT id FROM ids WHERE id <= 2147483647`
+
+// Points implements source.Source. A name that is NULL or no text is given as "".
+func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
+	var points []sample.Point
+	var rejects []sample.Reject
+	err := s.read(ctx, "list the points", func(c *conn, t *tables) error {
+		var err error
+		if points, err = listPoints(c, t); err != nil {
+			return err
+		}
+		known := len(points)
+		var odd []float64 // ids that are no integers, between those that are
+		if err := query(c, skipScan, func(st *sqlite.Stmt) error {
+			if st.ColumnType(0) != sqlite.TypeInteger {
+				if len(odd) < source.MaxStrays {
+					odd = append(odd, st.ColumnFloat(0))
+				}
+				return nil
+			}
+			id := int32(st.ColumnInt64(0))
+			if _, ok := slices.BinarySearchFunc(points[:known], id, byID); !ok {
+				points = append(points, sample.Point{ID: id, Name: fmt.Sprintf("point-%d", id), Orphan: true})
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		slices.SortFunc(points, func(a, b sample.Point) int { return byID(a, b.ID) })
+
+		wheres := []string{"point_id < -2147483648", "point_id > 2147483647"}
+		if t.nullKey {
+			wheres = append(wheres, "point_id IS NULL")
+		}
+		for _, w := range wheres {
+			if rejects, err = appendRejects(c, rejects, idReason, w); err != nil {
+				return err
+			}
+		}
+		for _, id := range odd {
+			if rejects, err = appendRejects(c, rejects, idReason, "point_id = ?", id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return points, rejects, nil
+}
+
+func byID(p sample.Point, id int32) int { return int(int64(p.ID) - int64(id)) }
+
+// listPoints reads the points table. A row whose id is no 32-bit integer is
+// left out: no sample can be of it, and the rows of timeseries that name it are rejects.
+func listPoints(c *conn, t *tables) ([]sample.Point, error) {
+	var q strings.Builder
+	q.WriteString("SELECT id, name")
+	for _, col := range optionalColumns {
+		if !slices.Contains(t.points, col) {
+			col = "NULL"
+		}
+		q.WriteString(", " + col)
+	}
+	q.WriteString(" FROM points ORDER BY id")
+	var points []sample.Point
+	err := query(c, q.String(), func(st *sqlite.Stmt) error {
+		id := st.ColumnInt64(0)
+		if st.ColumnType(0) != sqlite.TypeInteger || id < math.MinInt32 || id > math.MaxInt32 {
+			return nil
+		}
+		if n := len(points); n > 0 && points[n-1].ID == int32(id) {
+			return fault.Hint(fault.Errorf(fault.Invalid, "points has the id %d twice", id), "make points.id the primary key")
+		}
+		p := sample.Point{ID: int32(id)}
+		if st.ColumnType(1) == sqlite.TypeText {
+			p.Name = st.ColumnText(1)
+		}
+		p.Site, p.System, p.Equipment, p.Unit = textOf(st, 2), textOf(st, 3), textOf(st, 4), textOf(st, 5)
+		p.IntervalMS, p.MinValue, p.MaxValue, p.CreatedAt = integerOf(st, 6), numberOf(st, 7), numberOf(st, 8), integerOf(st, 9)
+		points = append(points, p)
+		return nil
+	})
+	return points, err
+}
+
+// textOf, integerOf and numberOf are a column, or nil if it holds NULL or
+// something else. Text may also be a number, as it is written.
+func textOf(st *sqlite.Stmt, i int) *string {
+	if st.ColumnIsNull(i) {
+		return nil
+	}
+	return new(st.ColumnText(i))
+}
+
+func integerOf(st *sqlite.Stmt, i int) *int64 {
+	if st.ColumnType(i) != sqlite.TypeInteger {
+		return nil
+	}
+	return new(st.ColumnInt64(i))
+}
+
+func numberOf(st *sqlite.Stmt, i int) *float64 {
+	if t := st.ColumnType(i); t != sqlite.TypeFloat && t != sqlite.TypeInteger {
+		return nil
+	}
+	return new(st.ColumnFloat(i))
+}
+
+// Group implements source.Grouper.
+func (s *Source) Group(ctx context.Context, name string) ([]int32, error) {
+	var ids []int32
+	err := s.read(ctx, fmt.Sprintf("look up the group %q", name), func(c *conn, _ *tables) error {
+		if _, err := requireColumns(c, "point_groups", "name", "point_id"); err != nil {
+			return s.migrateHint(err)
+		}
+		err := query(c, `SELECT point_id FROM point_groups WHERE name = ? AND typeof(point_id) = 'integer'
+			AND point_id BETWEEN -2147483648 AND 2147483647 ORDER BY point_id`, func(st *sqlite.Stmt) error {
+			ids = append(ids, st.ColumnInt32(0))
+			return nil
+		}, name)
+		if err != nil || len(ids) > 0 {
+			return err
+		}
+		var known []string
+		if err := query(c, "SELECT DISTINCT name FROM point_groups ORDER BY name LIMIT 50", func(st *sqlite.Stmt) error {
+			known = append(known, st.ColumnText(0))
+			return nil
+		}); err != nil {
+			return err
+		}
+		if known == nil {
+			return fault.Hint(fault.Errorf(fault.NotExist, "there is no such group: point_groups is empty"),
+				"INSERT INTO point_groups (name, point_id) VALUES (…)")
+		}
+		return fault.Errorf(fault.NotExist, "there is no such group; the groups are %s", strings.Join(known, ", "))
+	})
+	return slices.Compact(ids), err
+}
+
+// query runs a statement to its end, calling row for each row. It is prepared
+// once per connection.
+func query(c *conn, text string, row func(*sqlite.Stmt) error, args ...any) error {
+	st, err := c.Prepare(text)
+	if err != nil {
+		return err
+	}
+	for i, a := range args {
+		bind(st, i+1, a)
+	}
+	defer st.Reset()
+	for {
+		ok, err := st.Step()
+		if err != nil || !ok {
+			return err
+		}
+		if err := row(st); err != nil {
+			return err
+		}
+	}
+}
+
+func exec(c *conn, text string, args ...any) error {
+	return query(c, text, func(*sqlite.Stmt) error { return nil }, args...)
+}
+
+// bind binds a cell of any storage class, or an int.
+func bind(st *sqlite.Stmt, i int, v any) {
+	switch v := v.(type) {
+	case nil:
+		st.BindNull(i)
+	case int64:
+		st.BindInt64(i, v)
+	case int:
+		st.BindInt64(i, int64(v))
+	case float64:
+		st.BindFloat(i, v)
+	case string:
+		st.BindText(i, v)
+	case []byte:
+		st.BindBytes(i, v)
+	default:
+		panic(fmt.Sprintf("bind a %T", v))
+	}
+}

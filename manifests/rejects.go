@@ -1,0 +1,120 @@
+package manifests
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"strings"
+
+	"etl/internal/fault"
+	"etl/internal/object"
+	"etl/internal/sample"
+)
+
+// Undated stands for the month of rejects whose timestamp lies in no month.
+const Undated = "undated"
+
+const rejectsPrefix = "_rejects/"
+
+// PutRejects records rows that the archive can not hold, verbatim, and returns
+// the key of the first object. There is one object per point and day, named by
+// the hash of its content, so that recording the same rows again, in whatever
+// portions, changes nothing. month is one like 2024-01, or Undated.
+func PutRejects(ctx context.Context, store object.Store, month string, rows []sample.Reject) (object.Key, error) {
+	type group struct {
+		point string
+		day   string
+	}
+	var order []group
+	lines := make(map[group]*bytes.Buffer)
+	for _, r := range rows {
+		g := group{point: fmt.Sprint(r.PointID.V)}
+		if d, ok := r.Day(); ok && month != Undated {
+			g.day = d.String()
+		}
+		b := lines[g]
+		if b == nil {
+			b = new(bytes.Buffer)
+			lines[g] = b
+			order = append(order, g)
+		}
+		line, err := json.Marshal(r)
+		if err != nil {
+			return "", fmt.Errorf("reject of point %s: %w", g.point, err)
+		}
+		b.Write(line)
+		b.WriteByte('\n')
+	}
+	var first object.Key
+	for _, g := range order {
+		data := lines[g].Bytes()
+		sum := sha256.Sum256(data)
+		key := object.Key(rejectsPrefix + month + "/" + hex.EncodeToString(sum[:]) + ".jsonl")
+		_, err := store.Put(ctx, key, data, object.PutOptions{IfAbsent: true, Type: "application/x-ndjson"})
+		if fault.Is(err, fault.Unknown) {
+			// The name is the hash of the content, so writing again is harmless.
+			_, err = store.Put(ctx, key, data, object.PutOptions{IfAbsent: true, Type: "application/x-ndjson"})
+		}
+		if err != nil && !fault.Is(err, fault.Conflict) {
+			return "", fmt.Errorf("record rejects: %w", err)
+		}
+		if first == "" {
+			first = key
+		}
+	}
+	return first, nil
+}
+
+// RejectFile is one object of rejects.
+type RejectFile struct {
+	Month string // 2024-01, or Undated
+	Key   object.Key
+	Rows  []sample.Reject
+}
+
+// Rejects yields the recorded rejects in order of their keys. A file that can
+// not be read is yielded with its error, and the others go on.
+func Rejects(ctx context.Context, store object.Store) iter.Seq2[RejectFile, error] {
+	return func(yield func(RejectFile, error) bool) {
+		for a, err := range store.List(ctx, rejectsPrefix) {
+			if err != nil {
+				yield(RejectFile{}, err)
+				return
+			}
+			month, name, ok := strings.Cut(strings.TrimPrefix(string(a.Key), rejectsPrefix), "/")
+			if !ok || !strings.HasSuffix(name, ".jsonl") {
+				continue
+			}
+			f := RejectFile{Month: month, Key: a.Key}
+			data, _, err := store.Get(ctx, a.Key)
+			if err == nil {
+				f.Rows, err = parseRejects(data)
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", a.Key, err)
+			}
+			if !yield(f, err) {
+				return
+			}
+		}
+	}
+}
+
+func parseRejects(data []byte) ([]sample.Reject, error) {
+	var rows []sample.Reject
+	sc := bufio.NewScanner(bytes.NewReader(data))
+	sc.Buffer(nil, 16<<20) // a row of D1 holds at most 2 MB, twice that as hex
+	for n := 1; sc.Scan(); n++ {
+		var r sample.Reject
+		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
+			return rows, fault.Errorf(fault.Corrupt, "line %d: %w", n, err)
+		}
+		rows = append(rows, r)
+	}
+	return rows, sc.Err()
+}
