@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"math"
 	"path/filepath"
@@ -32,6 +31,7 @@ type world struct {
 	conn   *sqlite.Conn // what the sensors write with
 	src    *sqlitesource.Source
 	dir    *dir.Store
+	root   string // of dir
 	store  *objecttest.Faults
 	now    time.Time
 	events []Event
@@ -70,7 +70,8 @@ func newWorld(t testing.TB) *world {
 	w.must(err)
 	w.conn.SetBlockOnBusy()
 	t.Cleanup(func() { w.conn.Close() })
-	w.dir, err = dir.Open(filepath.Join(t.TempDir(), "r2"))
+	w.root = filepath.Join(t.TempDir(), "r2")
+	w.dir, err = dir.Open(w.root)
 	w.must(err)
 	w.store = objecttest.NewFaults(w.dir)
 	return w
@@ -318,7 +319,3 @@ func wantFailure(t testing.TB, r Report, k fault.Kind) Failure {
 	}
 	return r.Failed[0]
 }
-
-func ptr[T any](v T) *T { return &v }
-
-var _ = fmt.Sprint
