@@ -180,7 +180,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`{"id":3,`, `{"id":-3,`, "point -3 follows point 2", false},
 		{`{"id":3,`, `{"id":3000000000,`, "cannot unmarshal", true},
 		{`[43200,0,43200,`, `[43200,0,`, "30 days, 2024-01 has 31", false},
-		{`[43200,0,43200,`, `[43200,0,-1,`, "-1 samples", true},
+		{`[43200,0,43200,`, `[43200,0,-1,`, "day 3: ", true},
 		{`[43200,0,43200,`, `[43200,0,43201,`, "86403 samples but the days make 86404", false},
 		{`"first":1704067200000`, `"first":null`, "first and last must be null", false},
 		{`"first":1704067200000`, `"first":1704067199999`, "are not on the first and last day", false},

@@ -1,8 +1,6 @@
 package manifests
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"iter"
 	"strconv"
@@ -122,12 +120,4 @@ func (n *Namer) Paths(p sample.Point) iter.Seq[object.Key] {
 			}
 		}
 	}
-}
-
-// RejectsKey is the key of a file of rejects found while archiving the month,
-// _rejects/2024-01/<sha256 of the file>.jsonl: the same rejects always have the
-// same key, so that a repeated run adds nothing.
-func RejectsKey(month utc.Month, jsonl []byte) object.Key {
-	sum := sha256.Sum256(jsonl)
-	return object.Key("_rejects/" + month.String() + "/" + hex.EncodeToString(sum[:]) + ".jsonl")
 }

@@ -62,9 +62,6 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%+v: %d paths", table[i], len(got))
 		}
 	}
-	if got := RejectsKey(jan, []byte("x")); got != "_rejects/2024-01/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881.jsonl" {
-		t.Error(got)
-	}
 }
 
 // Whatever the names and the manifest, no two points are ever given one path,

@@ -20,7 +20,7 @@ import (
 
 var simSeed = flag.Uint64("seed", 0, "first seed of the simulations; 0 chooses one")
 
-// simRuns take 0.7 s; 300,000 found nothing more.
+// simRuns take about a second; 15,000 found nothing more.
 const simRuns = 600
 
 // TestSimulation runs two to four runners on one month in random interleavings

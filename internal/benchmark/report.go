@@ -174,7 +174,12 @@ func machine(dir string) (lines []string) {
 	if fs := filesystem(dir); fs != "" {
 		system += ", data on " + fs
 	}
-	return append(lines, system)
+	lines = append(lines, system)
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		first, _, _ := strings.Cut(string(load), " ")
+		lines = append(lines, "load average at the start "+first+" (others' work slows both sides, but not evenly)")
+	}
+	return lines
 }
 
 // filesystem is the type of the file system that holds dir, "" if unknown.

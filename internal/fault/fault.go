@@ -80,17 +80,22 @@ func KindOf(err error) Kind {
 // Is reports whether err is of kind k.
 func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
 
-// HintOf is the outermost hint in err's chain, or "".
+// HintOf is the outermost hint in err's chain, or "". Of joined errors the first that has one counts.
 func HintOf(err error) string {
-	for err != nil {
-		f, ok := errors.AsType[*fault](err)
-		if !ok {
-			return ""
+	switch e := err.(type) {
+	case *fault:
+		if e.hint != "" {
+			return e.hint
 		}
-		if f.hint != "" {
-			return f.hint
+		return HintOf(e.err)
+	case interface{ Unwrap() error }:
+		return HintOf(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if h := HintOf(err); h != "" {
+				return h
+			}
 		}
-		err = f.err
 	}
 	return ""
 }

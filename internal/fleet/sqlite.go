@@ -54,6 +54,16 @@ func WriteLate(ctx context.Context, path string, late []Late) (int64, error) {
 	}, WriteOptions{Upsert: true})
 }
 
+// open opens an existing database to be written to until ctx is done.
+func open(ctx context.Context, path string) (*sqlite.Conn, error) {
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, fault.Hint(fault.Wrap(fault.Invalid, err), "make the database first: etl migrate --source sqlite:%s", path)
+	}
+	conn.SetInterrupt(ctx.Done())
+	return conn, nil
+}
+
 // Write inserts points, leaving alone those whose id the database at path has,
 // and the samples of series: pairs of a point's id and rows, which it is done
 // with when it asks for the next. Rows are fastest in the order of the primary
@@ -64,12 +74,11 @@ func Write(ctx context.Context, path string, points []sample.Point, series iter.
 			err = fmt.Errorf("write samples to %s: %w", path, err)
 		}
 	}()
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	conn, err := open(ctx, path)
 	if err != nil {
-		return 0, fault.Hint(fault.Wrap(fault.Invalid, err), "make the database first: etl migrate --source sqlite:%s", path)
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	conn.SetInterrupt(ctx.Done())
 	if o.Bulk {
 		var restore func() error
 		if restore, err = strip(conn); err != nil {

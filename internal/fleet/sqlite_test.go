@@ -13,28 +13,8 @@ import (
 
 	"etl/internal/sample"
 	"etl/internal/utc"
+	etlsql "etl/sql"
 )
-
-// schema is what Write needs of sql/d1, with triggers of the same cost.
-const schema = `
-create table points (id integer primary key autoincrement, name text not null unique, site text, system text,
-	equipment text, unit text, interval_ms integer, min_value real, max_value real, created_at integer);
-create table timeseries (point_id integer not null, timestamp integer not null, value real,
-	quality integer not null default 192, flags integer not null default 0, primary key (point_id, timestamp)) without rowid;
-create index timeseries_alarms on timeseries (point_id, timestamp) where flags & 1;
-create table archive_marks (point_id integer not null, day integer not null, run text, done integer,
-	primary key (point_id, day)) without rowid;
-create trigger timeseries_insert after insert on timeseries begin
-	delete from archive_marks where point_id = new.point_id and day = cast(new.timestamp as integer) / 86400000;
-end;
-create trigger timeseries_retention after insert on timeseries when abs(random() % 1000) = 0 begin
-	delete from timeseries where point_id = new.point_id and timestamp < 0;
-end;
-create trigger timeseries_update after update on timeseries begin
-	delete from archive_marks where point_id = old.point_id and day = cast(old.timestamp as integer) / 86400000;
-	delete from archive_marks where point_id = new.point_id and day = cast(new.timestamp as integer) / 86400000;
-end;
-`
 
 func newDatabase(t testing.TB, wal bool) (path string, conn *sqlite.Conn) {
 	t.Helper()
@@ -48,8 +28,10 @@ func newDatabase(t testing.TB, wal bool) (path string, conn *sqlite.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := sqlitex.ExecuteScript(conn, schema, nil); err != nil {
-		t.Fatal(err)
+	for _, m := range etlsql.Migrations() {
+		if err := sqlitex.ExecuteScript(conn, m.SQL, nil); err != nil {
+			t.Fatalf("%s: %v", m.Name, err)
+		}
 	}
 	return path, conn
 }
@@ -178,6 +160,33 @@ func TestWriteLate(t *testing.T) {
 	}
 	if after := one(t, conn, `SELECT count(*) FROM archive_marks`); after == marks {
 		t.Errorf("no mark of %s fell", marks)
+	}
+}
+
+func TestWriteRename(t *testing.T) {
+	o := Demo()
+	o.Points, o.Days = 20, 8
+	f := newFleet(t, o)
+	path, conn := newDatabase(t, true)
+	if _, err := Write(t.Context(), path, f.Points(), func(func(int32, *sample.Series) bool) {}, WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := f.Rename()
+	if err := WriteRename(t.Context(), path, r); err != nil {
+		t.Fatal(err)
+	}
+	if got := one(t, conn, `SELECT id, name FROM points WHERE id = 1`); got != "1 Building1.HVAC.AHU1.SupplyAirTemperature" {
+		t.Errorf("renamed point: %s", got)
+	}
+	if err := WriteRename(t.Context(), path, r); err == nil {
+		t.Error("a point was renamed twice")
+	}
+	// Loading days later leaves the new name alone.
+	if _, err := f.WriteSQLite(t.Context(), path, utc.Days{From: o.Start, To: o.Start + 1}, WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := one(t, conn, `SELECT name FROM points WHERE id = 1`); got != r.New {
+		t.Errorf("after loading: %s", got)
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 )
 
 // Inspect reads the footer of a whole month file, checks that it is consistent
-// in itself, and returns what it says. The rows are not read.
+// in itself, and returns what it says. The rows are not read. Info.Samples
+// bounds the memory that decoding takes: a regular series of many million
+// samples may fit in a file of a few kilobytes.
 //
 // The error is Corrupt if the file begins as a Parquet file but is damaged or
 // truncated, and Invalid if it is no month file (ErrForeign) or one of another
@@ -99,6 +101,11 @@ func (d *Decoder) group(data []byte, g *group, pointID int32, s *sample.Series, 
 	for col := range g.cols {
 		if err := d.chunk(data, col, &g.cols[col], pointID, &to, at, verify); err != nil {
 			return err
+		}
+		// The footer's ranges ascend; holding each group to its own keeps
+		// groups from sharing pages, and so the rows within what the file holds.
+		if t := &g.cols[colTime].stats; col == colTime && (to.TS[at] != int64(t.min) || to.TS[at+n-1] != int64(t.max)) {
+			return corrupt("column timestamp: its statistics are not those of its values")
 		}
 	}
 	*s = to

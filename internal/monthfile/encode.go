@@ -105,14 +105,52 @@ func (e *Encoder) compress(b *body) {
 
 // Encode appends the month file of the samples to dst. It does not keep or
 // change s. The error is Invalid if s is not in strictly ascending order,
-// leaves the month or does not fit m.Days, or if the name is not UTF-8; dst is
-// then returned as it was.
+// leaves the month, has more than 1<<26 samples or does not fit m.Days, or if
+// the name is not UTF-8; dst is then returned as it was.
 func (e *Encoder) Encode(dst []byte, m Meta, s *sample.Series) ([]byte, Info, error) {
-	n := s.Len()
-	if err := check(&m, s); err != nil {
-		return dst, Info{}, err
+	if what := check(&m, s); what != "" {
+		return dst, Info{}, fault.Errorf(fault.Invalid, "encode month file of point %d, %s: %s", m.PointID, m.Month, what)
 	}
-	info := Info{Meta: m, RowsSHA256: s.RowsSHA256(), Samples: int64(n), Codec: Uncompressed, CreatedBy: Writer}
+	dst, info := e.encode(dst, m, s, s.RowsSHA256())
+	return dst, info, nil
+}
+
+// check returns what keeps the samples from being encoded, if anything does.
+func check(m *Meta, s *sample.Series) string {
+	switch {
+	case len(s.Value) != s.Len() || len(s.Quality) != s.Len() || len(s.Flags) != s.Len():
+		return "its columns are not of equal length"
+	case s.Len() > maxRows:
+		return "it has more samples than a month file can hold"
+	case !utf8.ValidString(m.PointName):
+		return "its name is not UTF-8"
+	case m.Month < 0 || m.Month.Year() > 9999:
+		return "its month is not one from 1970 to 9999"
+	}
+	return checkDays(m, s.TS)
+}
+
+// checkDays returns what is wrong with the timestamps, or with the day counts as theirs.
+func checkDays(m *Meta, ts []int64) string {
+	if len(m.Days) != m.Month.Len() {
+		return "its day counts are not of its month"
+	}
+	var days [31]int32
+	if !sample.CountDays(days[:], m.Month, ts) {
+		return "its timestamps are not ascending, or not of its month"
+	}
+	for i, n := range m.Days {
+		if n != days[i] && (n != sample.NotArchived || days[i] != 0) {
+			return "its day counts are not those of its samples"
+		}
+	}
+	return ""
+}
+
+// encode appends the file without checking that m and the hash are those of the samples.
+func (e *Encoder) encode(dst []byte, m Meta, s *sample.Series, rowsSHA256 string) ([]byte, Info) {
+	n := s.Len()
+	info := Info{Meta: m, RowsSHA256: rowsSHA256, Samples: int64(n), Codec: Uncompressed, CreatedBy: Writer}
 	info.Days = slices.Clone(m.Days)
 	if n > 0 {
 		info.First, info.Last = s.TS[0], s.TS[n-1]
@@ -137,48 +175,14 @@ func (e *Encoder) Encode(dst []byte, m Meta, s *sample.Series) ([]byte, Info, er
 	}
 
 	dst = e.appendPageIndex(dst, base)
-	e.facts = appendFacts(e.facts[:0], &m, info.RowsSHA256)
+	e.facts = appendFacts(e.facts[:0], &m, rowsSHA256)
 	footer := len(dst)
 	e.meta.b = dst
 	writeFooter(&e.meta, e.groups, int64(n), e.facts)
 	dst = e.meta.b
 	e.meta.b = nil
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(dst)-footer))
-	return append(dst, magic...), info, nil
-}
-
-// check returns an error unless the samples are what Encode can take.
-func check(m *Meta, s *sample.Series) error {
-	bad := func(what string) error {
-		return fault.Errorf(fault.Invalid, "encode month file of point %d, %s: %s", m.PointID, m.Month, what)
-	}
-	if len(s.Value) != s.Len() || len(s.Quality) != s.Len() || len(s.Flags) != s.Len() {
-		return bad("its columns are not of equal length")
-	}
-	if !utf8.ValidString(m.PointName) {
-		return bad("its name is not UTF-8")
-	}
-	if what := checkDays(m, s.TS); what != "" {
-		return bad(what)
-	}
-	return nil
-}
-
-// checkDays returns what is wrong with the timestamps, or with the day counts as theirs.
-func checkDays(m *Meta, ts []int64) string {
-	if len(m.Days) != m.Month.Len() {
-		return "its day counts are not of its month"
-	}
-	var days [31]int32
-	if !sample.CountDays(days[:], m.Month, ts) {
-		return "its timestamps are not ascending, or not of its month"
-	}
-	for i, n := range m.Days {
-		if n != days[i] && (n != sample.NotArchived || days[i] != 0) {
-			return "its day counts are not those of its samples"
-		}
-	}
-	return ""
+	return append(dst, magic...), info
 }
 
 // appendGroup appends the chunks of one row group of at least one sample.

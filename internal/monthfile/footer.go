@@ -445,6 +445,8 @@ func parseFooter(data []byte, groups []group) (Info, []group, error) {
 	}
 	month := info.Month.Days()
 	switch {
+	case info.Samples > maxRows:
+		return Info{}, nil, corrupt("%d rows are more than a month file can hold", info.Samples)
 	case info.Samples != rows:
 		return Info{}, nil, corrupt("its row groups have %d rows, its footer says %d", info.Samples, rows)
 	case info.Samples != info.Days.Samples():

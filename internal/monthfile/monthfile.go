@@ -34,12 +34,13 @@ const Version = 1
 // whenever the same rows would give other bytes.
 const Writer = "etl version 1.0.0"
 
-// Limits of the format. A writer keeps to the first two; a reader relies on
+// Limits of the format. A writer keeps to the first two, a reader relies on
 // the others to bound what a page can make it allocate.
 const (
 	groupRows = 1_000_000 // rows of a row group that are written, at most
 	pageRows  = 64 << 10  // rows of a page that are written, at most: 512 KiB of values
 
+	maxRows      = 1 << 26 // of a file: 25 samples a second, all month
 	maxGroupRows = 1 << 20
 	maxPageRows  = 1 << 20
 	// A row of a page takes at most 8 bytes; DELTA_BINARY_PACKED may pad the
