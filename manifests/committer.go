@@ -425,7 +425,7 @@ var errNotIts = errors.New("not the file of this point")
 
 func lost(ch Change, key object.Key, day utc.Day, n int32) error {
 	return fault.Hint(fault.Errorf(fault.Corrupt, "point %d: %s has lost %s, which had %d samples; the manifest keeps its entry", ch.Point, key, day, n),
-		"run `etl repair --month %s`", day.Month())
+		"put a good copy of the file back if there is one; else keep what is there, and run `etl rearchive --day %s` for what the source still holds", day)
 }
 
 // stored is the entry of the object that lies at the change's path now.

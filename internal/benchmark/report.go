@@ -127,7 +127,7 @@ func (r *report) markdown(w io.Writer) error {
 	for _, line := range r.machine {
 		b.WriteString("- " + line + "\n")
 	}
-	fmt.Fprintf(&b, "- etl %s, %s, DuckDB %s\n\n", strings.TrimPrefix(r.etl, "etl "), runtime.Version(), r.duckdb)
+	fmt.Fprintf(&b, "- %s; DuckDB %s; benchmark built with %s\n\n", r.etl, r.duckdb, runtime.Version())
 	for i, row := range r.table() {
 		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
 		if i == 0 {

@@ -33,7 +33,8 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 // Encoder encodes month files. It keeps its scratch memory, about 60 bytes per
 // row of the largest row group so far, and is not safe for concurrent use.
 type Encoder struct {
-	o Options
+	o      Options
+	tryAll bool // no sampling: the test that measures what it costs sets this
 
 	keys    []uint64 // bits of the values that are not NULL, or of any column
 	deltas  []uint64
@@ -531,7 +532,7 @@ const (
 // smallest encodes and compresses the chunk in each of the ways e.tries and
 // returns the smallest result.
 func (e *Encoder) smallest(col int) *body {
-	if n := len(e.keys); n > 8*sampleKeys && len(e.tries) > 1 {
+	if n := len(e.keys); n > 8*sampleKeys && len(e.tries) > 1 && !e.tryAll {
 		b := &e.bodies[0]
 		costs := make([]float64, 0, 8)
 		for _, c := range e.tries {

@@ -1,9 +1,9 @@
 package sample
 
 import (
-	"encoding/json"
+	"bytes"
+	"errors"
 	"fmt"
-	"math"
 	"strconv"
 
 	"etl/internal/utc"
@@ -11,24 +11,29 @@ import (
 
 func appendInt(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
 
-// UnmarshalJSON reads an array of non-negative numbers and nulls.
+// UnmarshalJSON reads an array of non-negative numbers and nulls. It scans by
+// itself: a manifest of 10,000 points has 310,000 of them.
 func (d *DayCounts) UnmarshalJSON(b []byte) error {
-	var raw []*int64
-	if err := json.Unmarshal(b, &raw); err != nil {
-		return err
+	in := bytes.TrimSpace(b)
+	if len(in) < 2 || in[0] != '[' || in[len(in)-1] != ']' {
+		return fmt.Errorf("%.40q is no array of days", b)
 	}
-	if len(raw) > 31 {
-		return fmt.Errorf("%d days in a month", len(raw))
-	}
-	out := make(DayCounts, len(raw))
-	for i, n := range raw {
-		switch {
-		case n == nil:
-			out[i] = NotArchived
-		case *n < 0 || *n > math.MaxInt32:
-			return fmt.Errorf("day %d: %d samples", i+1, *n)
-		default:
-			out[i] = int32(*n)
+	out := make(DayCounts, 0, 31)
+	if in = bytes.TrimSpace(in[1 : len(in)-1]); len(in) > 0 {
+		for f := range bytes.SplitSeq(in, []byte{','}) {
+			f = bytes.TrimSpace(f)
+			if len(out) == 31 {
+				return errors.New("more than 31 days in a month")
+			}
+			if string(f) == "null" {
+				out = append(out, NotArchived)
+				continue
+			}
+			n, err := strconv.ParseInt(string(f), 10, 32)
+			if err != nil || n < 0 {
+				return fmt.Errorf("day %d: %.40q samples", len(out)+1, f)
+			}
+			out = append(out, int32(n))
 		}
 	}
 	*d = out

@@ -16,7 +16,8 @@
 //     and "cp -a" keeps ETags. A plain copy changes them, which harms nothing:
 //     ETags say nothing about integrity.
 //   - Locks are flocks: the kernel drops them when a process dies. A file
-//     system without flock can be read but not written.
+//     system without flock can be read but not written. Removing .etl is safe
+//     while no Put runs.
 //
 // What it refuses: metadata (it has none: Attrs.Meta is nil), keys below .etl,
 // segments longer than the file system allows (255 bytes), a key that is a
@@ -565,14 +566,7 @@ func (s *Store) flockFile(ctx context.Context, name string) (*os.File, error) {
 		})
 		switch {
 		case err == nil:
-			// Only the lock on the file that still has the name excludes others.
-			mine, err := f.Stat()
-			if err == nil {
-				if named, err := s.root.Lstat(name); err == nil && os.SameFile(mine, named) {
-					return f, nil
-				}
-			}
-			f.Close()
+			return f, nil
 		case errors.Is(err, fs.ErrNotExist): // someone removed .etl
 			if err := s.prepare(true); err != nil {
 				return nil, err
@@ -652,7 +646,7 @@ func gone(err error) bool {
 }
 
 // walk yields the objects of one folder, whose keys begin with base, and of
-// those below it, and closes root. more is false when yield wants no more.
+// those below it, and closes root. prefix is base and at most a part of a name. more is false when yield wants no more.
 func walk(ctx context.Context, root *os.Root, base, prefix string, yield func(object.Attrs, error) bool) (more bool, err error) {
 	defer root.Close()
 	d, err := root.Open(".")
@@ -678,7 +672,7 @@ func walk(ctx context.Context, root *os.Root, base, prefix string, yield func(ob
 		}
 		switch {
 		case e.IsDir():
-			if key += "/"; strings.HasPrefix(key, prefix) || strings.HasPrefix(prefix, key) {
+			if key += "/"; strings.HasPrefix(key, prefix) {
 				entries = append(entries, entry{key, true})
 			}
 		case e.Type().IsRegular() && strings.HasPrefix(key, prefix):

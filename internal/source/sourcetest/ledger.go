@@ -164,7 +164,7 @@ func testClaims(t *testing.T, h Harness) {
 		if !ok {
 			return "none"
 		}
-		return fmt.Sprint(m.Run, m.State)
+		return fmt.Sprintf("%s %d", m.Run, m.State)
 	}
 	want := func(sl source.Slice, w string) {
 		t.Helper()
