@@ -190,13 +190,13 @@ func TestRun(t *testing.T) {
 	}
 	writeSet(t, filepath.Join(sets, "toy.csv.gz"))
 	dir, md := filepath.Join(root, "it's bench"), filepath.Join(root, "b.md")
-	args := []string{"-quick", "-points", "20", "-days", "3", "-dir", dir, "-etl", self, "-md", md, "-sets", sets}
+	args := []string{"-quick", "-points", "5", "-days", "2", "-dir", dir, "-etl", self, "-md", md, "-sets", sets}
 	var out, log bytes.Buffer
 	if err := run(t.Context(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
 	for _, want := range []string{
-		"one day, 20 points (0.0288 M rows), fresh month", "one day, 40 points", "into a month of 2 days", "backfill of 3 days",
+		"one day, 5 points (0.0072 M rows), fresh month", "one day, 10 points", "into a month of 1 days", "backfill of 2 days",
 		"bytes of toy (40 samples, 4 files)", "bytes of all 1 sets", "not judged",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -207,7 +207,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"etl 9.9.9 (fake)", "DuckDB v1.", " cores", "| backfill of 3 days", "run 3"} {
+	for _, want := range []string{"etl 9.9.9 (fake)", "DuckDB v1.", " cores", "| backfill of 2 days", "run 3"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)
 		}
@@ -215,7 +215,7 @@ func TestRun(t *testing.T) {
 	if strings.Contains(string(text), root) {
 		t.Errorf("the document names a path of this machine:\n%s", text)
 	}
-	if !strings.Contains(log.String(), "building fleet-20x3.sqlite") {
+	if !strings.Contains(log.String(), "building fleet-5x2.sqlite") {
 		t.Errorf("log:\n%s", &log)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "runs")); !errors.Is(err, fs.ErrNotExist) {
@@ -226,19 +226,19 @@ func TestRun(t *testing.T) {
 	log.Reset()
 	t.Setenv(fakeEtl, "lossy")
 	err = run(t.Context(), args, io.Discard, &log)
-	if err == nil || !strings.Contains(err.Error(), "holds 28799 samples, want 28800") {
+	if err == nil || !strings.Contains(err.Error(), "holds 7199 samples, want 7200") {
 		t.Errorf("a lossy etl: %v", err)
 	}
 	if strings.Contains(log.String(), "building") {
 		t.Errorf("data was built again:\n%s", &log)
 	}
 	// Without its stamp a database is not trusted.
-	if err := os.Remove(filepath.Join(dir, "fleet-20x3.sqlite.stamp")); err != nil {
+	if err := os.Remove(filepath.Join(dir, "fleet-5x2.sqlite.stamp")); err != nil {
 		t.Fatal(err)
 	}
 	log.Reset()
 	_ = run(t.Context(), args, io.Discard, &log)
-	if !strings.Contains(log.String(), "building fleet-20x3.sqlite") {
+	if !strings.Contains(log.String(), "building fleet-5x2.sqlite") {
 		t.Errorf("data without a stamp was taken:\n%s", &log)
 	}
 }

@@ -73,8 +73,9 @@ func readPoint(t testing.TB, conn *sqlite.Conn, id int32) (s sample.Series) {
 // TestWrite loads the same fleet both ways and reads it back bit for bit.
 func TestWrite(t *testing.T) {
 	o := Demo()
-	o.Points, o.Days = 24, 10
+	o.Points, o.Days = 20, 10
 	f := newFleet(t, o)
+	days := utc.Days{From: f.Days().From + 4, To: f.Days().From + 6} // in the outage
 	for _, wal := range []bool{false, true} {
 		for _, bulk := range []bool{false, true} {
 			path, conn := newDatabase(t, wal)
@@ -83,13 +84,12 @@ func TestWrite(t *testing.T) {
 			conn.Close()
 			ctx := t.Context()
 			// In two parts of days: nothing is doubled, points are left alone.
-			half := f.Days()
-			half.To = half.From + 4
+			half := utc.Days{From: days.From, To: days.From + 1}
 			a, err := f.WriteSQLite(ctx, path, half, WriteOptions{Bulk: bulk})
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := f.WriteSQLite(ctx, path, utc.Days{From: half.To, To: f.Days().To}, WriteOptions{Bulk: bulk})
+			b, err := f.WriteSQLite(ctx, path, utc.Days{From: half.To, To: days.To}, WriteOptions{Bulk: bulk})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func TestWrite(t *testing.T) {
 			var rows int64
 			for i, p := range f.Points() {
 				var want sample.Series
-				f.Series(i, f.Days(), &want)
+				f.Series(i, days, &want)
 				rows += int64(want.Len())
 				got := readPoint(t, conn, p.ID)
 				if !got.Equal(&want) {
@@ -133,7 +133,8 @@ func TestWriteLate(t *testing.T) {
 	o.Points, o.Days = 20, 8
 	f := newFleet(t, o)
 	path, conn := newDatabase(t, true)
-	if _, err := f.WriteSQLite(t.Context(), path, f.Days(), WriteOptions{}); err != nil {
+	days := utc.Days{From: f.lateDay(), To: f.lateDay() + 1}
+	if _, err := f.WriteSQLite(t.Context(), path, days, WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := sqlitex.ExecuteTransient(conn, `INSERT INTO archive_marks SELECT DISTINCT point_id, timestamp / 86400000, 'r', 1 FROM timeseries`, nil); err != nil {
@@ -152,7 +153,7 @@ func TestWriteLate(t *testing.T) {
 	}
 	for _, l := range late {
 		var s sample.Series
-		f.Series(l.Index, f.Days(), &s)
+		f.Series(l.Index, days, &s)
 		s, _ = merged(s, l.Rows)
 		if got := readPoint(t, conn, l.Point); !got.Equal(&s) {
 			t.Errorf("point %d differs after late rows", l.Point)

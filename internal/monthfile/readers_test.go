@@ -203,7 +203,9 @@ func TestDuckDBFilters(t *testing.T) {
 func TestDuckDBMetadata(t *testing.T) {
 	db := openDuckDB(t)
 	m, s := oddSeries(1000)
-	path := writeFiles(t, map[string]pointMonth{"f": {m, s}}, Options{})["f"]
+	finiteMeta, finite := kindSeries("temperature", 1000)
+	paths := writeFiles(t, map[string]pointMonth{"f": {m, s}, "finite": {finiteMeta, finite}}, Options{})
+	path := paths["f"]
 	schema := queryStrings(t, db, fmt.Sprintf(`SELECT name, type, repetition_type, converted_type, field_id, logical_type FROM parquet_schema('%s')`, path))
 	want := []string{
 		"sample     ",
@@ -227,12 +229,16 @@ func TestDuckDBMetadata(t *testing.T) {
 		"point_id 1000 0 -5 -5",
 		fmt.Sprintf("timestamp 1000 0 %s %s", queryStrings(t, db, fmt.Sprintf("SELECT make_timestamp(%d)::VARCHAR || '+00'", s.TS[0]*1000))[0],
 			queryStrings(t, db, fmt.Sprintf("SELECT make_timestamp(%d)::VARCHAR || '+00'", s.TS[999]*1000))[0]),
-		fmt.Sprintf("value 1000 %d -inf inf", nulls),
+		fmt.Sprintf("value 1000 %d  ", nulls), // DuckDB takes no bound that is infinite
 		"quality 1000 0 0 249",
 		"flags 1000 0 0 " + fmt.Sprint(slices.Max(s.Flags)),
 	}
 	if !slices.Equal(chunks, want) {
 		t.Errorf("chunks:\n%s\nwant\n%s", strings.Join(chunks, "\n"), strings.Join(want, "\n"))
+	}
+	bounds := queryStrings(t, db, fmt.Sprintf(`SELECT stats_min_value::DOUBLE, stats_max_value::DOUBLE FROM parquet_metadata('%s') WHERE path_in_schema = 'value'`, paths["finite"]))
+	if want := fmt.Sprint(slices.Min(finite.Value), " ", slices.Max(finite.Value)); len(bounds) != 1 || bounds[0] != want {
+		t.Errorf("bounds of the values %v, want %s", bounds, want)
 	}
 	facts := queryStrings(t, db, fmt.Sprintf(`SELECT decode(value) FROM parquet_kv_metadata('%s') WHERE decode(key) = 'etl'`, path))
 	if len(facts) != 1 || !strings.HasPrefix(facts[0], `{"v":1,"id":-5,"name":"Gebäude 1/`) {
