@@ -73,7 +73,7 @@ func (m *monthRun) check(ctx context.Context, items []checkItem) ([]source.Slice
 func checkFile(ctx context.Context, store object.Store, dec *monthfile.Decoder, rows *sample.Series, month utc.Month, e *manifests.Entry) error {
 	data, _, err := store.Get(ctx, e.Path)
 	if fault.Is(err, fault.NotExist) {
-		return missing(e.Path)
+		return missing(e.Path, month)
 	}
 	if err != nil {
 		return err

@@ -88,8 +88,9 @@ func (e *engine) all(ctx context.Context) error {
 			f.Month = mp.Month.String()
 			e.fail(f)
 		}
-		if e.fatal != nil {
-			return e.fatal
+		if err := e.dead(); err != nil {
+			e.report.Stopped = err.Error() // it is among the failures already
+			break
 		}
 		e.progress.MonthsDone++
 	}
@@ -507,7 +508,12 @@ func (m *monthRun) commit(ctx context.Context) error {
 	for i := 0; i < len(confirm); i += batchSlices {
 		n, err := m.env.Ledger.Confirm(ctx, m.run, confirm[i:min(len(confirm), i+batchSlices)])
 		if err != nil {
-			return fmt.Errorf("confirm %s: %w", m.mp.Month, err)
+			// The manifest is committed all the same. What is not confirmed is
+			// archived again by the next run, and nothing may trim it meanwhile.
+			f := failure(fmt.Errorf("confirm %s in the ledger: %w", m.mp.Month, err))
+			f.Month = m.mp.Month.String()
+			m.fail(f)
+			return ctx.Err()
 		}
 		m.mu.Lock()
 		m.engine.report.PointDaysMarked += int64(n)

@@ -152,6 +152,8 @@ type Report struct {
 	Failed      []Failure     `json:"failed"`
 	Warnings    []string      `json:"warnings"`
 	Interrupted bool          `json:"interrupted"`
+	// Stopped says why the job did not try the rest: it could not have succeeded.
+	Stopped string `json:"stopped,omitempty"`
 
 	samplesInFiles int64
 }

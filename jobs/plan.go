@@ -103,6 +103,9 @@ type ArchivePlan struct {
 	// AtRisk are the archived samples that --replace --allow-loss would remove,
 	// as far as can be counted beforehand.
 	AtRisk int64 `json:"samples_at_risk,omitempty"`
+	// Failed are the months that will fail, since their manifest is corrupt;
+	// what they hold is not known.
+	Failed []Failure `json:"failed"`
 
 	opts   ArchiveOptions
 	all    []sample.Point // the whole points table, for names of files
@@ -130,6 +133,15 @@ type want struct {
 	days  utc.Set
 }
 
+// ExitCode is 0, or 4 if a month will fail because its manifest is corrupt.
+func (p *ArchivePlan) ExitCode() int {
+	code := fault.ExitOK
+	for _, f := range p.Failed {
+		code = fault.Worse(code, fault.ExitCode(f.err))
+	}
+	return code
+}
+
 // Empty reports whether there is nothing to do.
 func (p *ArchivePlan) Empty() bool { return p.PointDays == 0 }
 
@@ -143,7 +155,7 @@ func PlanArchive(ctx context.Context, env Env, o ArchiveOptions) (*ArchivePlan, 
 	if err != nil {
 		return nil, err
 	}
-	p := &ArchivePlan{Command: o.Mode, opts: o, source: info, now: clock(info.Now, env.Now())}
+	p := &ArchivePlan{Command: o.Mode, Months: []MonthPlan{}, Failed: []Failure{}, opts: o, source: info, now: clock(info.Now, env.Now())}
 	if p.Range, err = o.days(p.now); err != nil {
 		return nil, err
 	}
@@ -227,7 +239,11 @@ func (p *ArchivePlan) month(ctx context.Context, env Env, m utc.Month, ids []int
 		for i := range man.Points {
 			archived[man.Points[i].ID] = man.Points[i].Days.Archived()
 		}
-	} // A corrupt manifest stops its month when it is run; the other months go on.
+	} else { // It stops its month when it is run; the other months go on.
+		f := failure(err)
+		f.Month = m.String()
+		p.Failed = append(p.Failed, f)
+	}
 	marked := make(map[int32]utc.Set)
 	if p.opts.Mode == Archive && env.Ledger != nil {
 		err := env.Ledger.Marks(ctx, ids, rng, func(mk source.Mark) {
@@ -303,6 +319,9 @@ func (p *ArchivePlan) checkReplace(ctx context.Context, env Env, ids []int32) er
 	}
 	for _, m := range p.Range.Months() {
 		man, _, err := manifests.Load(ctx, env.Store, m)
+		if fault.Is(err, fault.Corrupt) {
+			continue // the month will fail, and lose nothing
+		}
 		if err != nil {
 			return err
 		}

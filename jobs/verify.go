@@ -303,7 +303,7 @@ func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec
 		return nil
 	}
 	if fault.Is(err, fault.NotExist) {
-		f.Severity, f.Code, f.Text, f.Remedy = Damaged, "missing", fmt.Sprintf("the manifest names this file of %d samples, but it is not there", e.Samples), remedy(m)
+		f.Severity, f.Code, f.Text, f.Remedy = Damaged, "missing", fmt.Sprintf("the manifest names this file of %d samples, but it is not there", e.Samples), remedyMissing(m)
 		v.find(f)
 		return nil
 	}
@@ -333,7 +333,7 @@ func agrees(m utc.Month, e manifests.Entry, info monthfile.Info) error {
 
 // pending reports a whole file that the manifest does not name (yet).
 func (v *verifier) pending(f Finding, a object.Attrs, what string) {
-	age := v.env.Now().Sub(a.Modified)
+	age := max(0, v.env.Now().Sub(a.Modified))
 	f.Severity, f.Code = Info, "pending"
 	f.Text = fmt.Sprintf("%s, written %s ago; a job is at work, or was cut off", what, age.Round(time.Second))
 	if age > pendingFor {

@@ -122,7 +122,7 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 			continue
 		case fault.Is(err, fault.NotExist):
 			if base.etag != "" {
-				return result{}, missing(base.path)
+				return result{}, missing(base.path, w.m.mp.Month)
 			}
 			continue // the write did not happen
 		case err != nil:
@@ -147,7 +147,7 @@ func (w *writer) base(ctx context.Context, k *work) (v version, stale bool, err 
 	if k.base != nil && k.base.Path != "" {
 		data, attrs, err := w.m.env.Store.Get(ctx, k.base.Path)
 		if fault.Is(err, fault.NotExist) {
-			return v, false, missing(k.base.Path)
+			return v, false, missing(k.base.Path, w.m.mp.Month)
 		}
 		if err != nil {
 			return v, false, err
@@ -232,9 +232,8 @@ func (w *writer) decode(data []byte, attrs object.Attrs, point int32, want strin
 	return v, nil
 }
 
-func missing(path object.Key) error {
-	return fault.Hint(fault.Errorf(fault.Corrupt, "%s: the manifest names this file, but it is not there", path),
-		"put it back from a copy; if there is none, `etl verify` lists what is lost and how to archive again what the source still holds")
+func missing(path object.Key, m utc.Month) error {
+	return fault.Hint(fault.Errorf(fault.Corrupt, "%s: the manifest names this file, but it is not there", path), "%s", remedyMissing(m))
 }
 
 // extractAgain reads the days of k once more, after the version that they are
@@ -335,6 +334,11 @@ func objectMeta(i monthfile.Info) map[string]string {
 		meta["endTimestamp"] = strconv.FormatInt(i.Last, 10)
 	}
 	return meta
+}
+
+// remedyMissing tells how to mend a month of which a file is gone.
+func remedyMissing(m utc.Month) string {
+	return fmt.Sprintf("put the file back from a copy; if there is none, move _manifests/%s.json aside and run `etl backfill --month %s`: the other files are adopted from their footers, and what the source still holds is archived again", m, m)
 }
 
 // remedy tells how to mend a month whose manifest and files disagree.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"etl/internal/utc"
 	"etl/jobs"
 )
 
@@ -71,10 +71,12 @@ than 30 days, or recorded as pruned), since their only copy may be the archive;
 
 func (a *app) archiveCommand(cmd *cobra.Command, mode jobs.Mode) *cobra.Command {
 	var c archiving
-	cmd.Args = cobra.NoArgs
-	c.places.add(cmd)
+	c.addSource(cmd)
+	c.addStore(cmd)
+	c.addNoState(cmd)
 	c.span.add(cmd)
 	c.engine.add(cmd)
+	cmd.Annotations = map[string]string{finishes: "yes"}
 	addPoints(cmd, &c.opts.Points)
 	f := cmd.Flags()
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and do nothing")
@@ -92,7 +94,14 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 	if err := c.resolve(a, cmd); err != nil {
 		return err
 	}
-	env, done, err := c.openResolved(ctx, a, true, c.extract+1)
+	if err := c.span.check(); err != nil {
+		return err
+	}
+	store := created
+	if c.dryRun {
+		store = perhaps
+	}
+	env, done, err := c.open(ctx, a, access{source: true, store: store, readers: int(c.extract) + 1})
 	if err != nil {
 		return err
 	}
@@ -117,6 +126,7 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 		if err := plan.Estimate(ctx, env); err != nil {
 			return err
 		}
+		a.code = plan.ExitCode()
 		return a.print(plan, func(w io.Writer) { printPlan(w, plan) })
 	}
 	if plan.AtRisk > 0 {
@@ -127,18 +137,25 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 	report, err := plan.Run(ctx, env)
 	stop()
 	a.code = report.ExitCode(c.strict)
-	if perr := a.print(report, func(w io.Writer) { printReport(w, plan, report) }); perr != nil && err == nil {
-		err = perr
-	}
-	return err
+	perr := a.print(report, func(w io.Writer) {
+		if err == nil || report.PointDays > 0 || len(report.Failed) > 0 { // else the error says it all
+			printReport(w, plan, report)
+		}
+	})
+	return cmp.Or(err, perr)
 }
 
 func printPlan(w io.Writer, p *jobs.ArchivePlan) {
 	if p.Empty() {
-		fmt.Fprintf(w, "Nothing to %s: all %s (point, day)s of %s are archived already.\n", p.Command, comma(p.Archived), p.Range)
+		fmt.Fprintln(w, nothing(p))
+		printFailures(w, p.Failed)
 		return
 	}
-	fmt.Fprintf(w, "%s would read %s (first and last day: %s, %s), %s points.\n\n", p.Command, utc.Days{From: *p.FirstDay, To: *p.LastDay + 1}, *p.FirstDay, *p.LastDay, comma(int64(p.Points)))
+	days := fmt.Sprintf("from %s to %s, both included", *p.FirstDay, *p.LastDay)
+	if *p.FirstDay == *p.LastDay {
+		days = fmt.Sprintf("of %s", *p.FirstDay)
+	}
+	fmt.Fprintf(w, "%s would read %s point-days %s.\n\n", p.Command, comma(p.PointDays), days)
 	t := newTable("month", "days", "points>", "point-days to read>", "archived already>")
 	for _, m := range p.Months {
 		t.row(m.Month, fmt.Sprintf("%s to %s", m.FirstDay, m.LastDay), comma(int64(m.Points)), comma(m.PointDays), comma(m.Archived))
@@ -147,17 +164,32 @@ func printPlan(w io.Writer, p *jobs.ArchivePlan) {
 	t.print(w)
 	fmt.Fprintf(w, "\nAbout %s rows to read.", comma(p.EstimatedRows))
 	if p.Late > 0 {
-		fmt.Fprintf(w, " %s of the (point, day)s are archived, but rows were added or changed since.", comma(p.Late))
+		fmt.Fprintf(w, "\n%s of the point-days are archived already; rows arrived or changed since, or were rejected.", comma(p.Late))
 	}
 	if p.AtRisk > 0 {
 		fmt.Fprintf(w, "\nREPLACE WOULD REMOVE about %s archived samples that the source no longer has.", comma(p.AtRisk))
 	}
 	fmt.Fprintln(w, "\nNothing was changed (--dry-run).")
+	printFailures(w, p.Failed)
+}
+
+// nothing says why there is nothing to do.
+func nothing(p *jobs.ArchivePlan) string {
+	switch {
+	case p.Points == 0:
+		return fmt.Sprintf("Nothing to %s: the source has no points yet.", p.Command)
+	case len(p.Failed) > 0:
+		return fmt.Sprintf("Nothing to %s in the months that can be read.", p.Command)
+	case p.Command == jobs.Archive:
+		return fmt.Sprintf("Nothing to archive: all %s point-days from %s to %s are archived and unchanged.", comma(p.Archived), p.Range.From, p.Range.To-1)
+	}
+	return fmt.Sprintf("Nothing to %s: all %s point-days from %s to %s are archived already.", p.Command, comma(p.Archived), p.Range.From, p.Range.To-1)
 }
 
 func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
 	if p.Empty() && len(r.Failed) == 0 {
-		fmt.Fprintf(w, "Nothing to %s: all %s (point, day)s of %s are archived and unchanged.\n", p.Command, comma(p.Archived), p.Range)
+		fmt.Fprintln(w, nothing(p))
+		printRejected(w, r)
 		return
 	}
 	if len(r.Months) > 0 {
@@ -176,14 +208,21 @@ func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
 	fmt.Fprintf(w, "; %s files written (%s, checked), %s unchanged; %s, %s samples/s\n", comma(r.FilesWritten), humanize.IBytes(uint64(r.BytesWritten)),
 		comma(r.FilesUnchanged), seconds(r.Elapsed), comma(int64(float64(r.SamplesRead)/max(r.Elapsed, 1e-3))))
 	if p.Late > 0 {
-		fmt.Fprintf(w, "late: %s of the (point, day)s were archived before, and had rows added or changed since\n", comma(p.Late))
+		fmt.Fprintf(w, "late: %s of the point-days were archived before; rows arrived or changed since, or were rejected\n", comma(p.Late))
 	}
-	if r.SamplesRejected > 0 {
-		fmt.Fprintf(w, "rejected: %s rows can not be archived; `etl rejects` shows them and how to mend them\n", comma(r.SamplesRejected))
-	}
+	printRejected(w, r)
 	printFailures(w, r.Failed)
+	if r.Stopped != "" {
+		fmt.Fprintln(w, "stopped: the rest was not tried; what is listed above is committed, and running the command again does the rest")
+	}
 	if r.Interrupted {
 		fmt.Fprintln(w, "interrupted: what is listed above is committed; run the command again for the rest")
+	}
+}
+
+func printRejected(w io.Writer, r jobs.Report) {
+	if r.SamplesRejected > 0 {
+		fmt.Fprintf(w, "rejected: %s rows can not be archived; `etl rejects` shows them and how to mend them\n", comma(r.SamplesRejected))
 	}
 }
 

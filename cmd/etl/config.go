@@ -25,9 +25,10 @@ Each setting is a flag; its environment variable is ETL_ and its name in capital
   memory: 1GiB`,
 		Example: `  etl config
   ETL_STORE=file:archive etl config --json`,
-		Args: cobra.NoArgs,
 	}
-	p.add(cmd)
+	p.addSource(cmd)
+	p.addStore(cmd)
+	p.addNoState(cmd)
 	e.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {

@@ -34,7 +34,6 @@ a nightly archive, an archive after rows arrived late, rearchive, verify --deep.
 The folder is left for you to look around in.`,
 		Example: `  etl demo
   etl demo --dir /tmp/try`,
-		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&dir, "dir", "demo", "folder to make; one that an earlier demo made is made anew")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -223,11 +222,6 @@ func (d *demo) etl(ctx context.Context, keep func(any), args ...string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	select {
-	case <-d.stop:
-		return context.Canceled
-	default:
-	}
 	fmt.Fprintf(d.w, "$ etl %s\n", strings.Join(args, " "))
 	env := map[string]string{
 		"ETL_CONFIG": d.path(config.DefaultFile), "ETL_SOURCE": "sqlite:" + d.path("d1.sqlite"), "ETL_STORE": "file:" + d.path("r2"),
@@ -235,7 +229,7 @@ func (d *demo) etl(ctx context.Context, keep func(any), args ...string) error {
 	if !d.now.IsZero() {
 		env["ETL_NOW"] = d.now.UTC().Format(time.RFC3339)
 	}
-	sub := &app{getenv: func(k string) string { return env[k] }, stop: d.stop, stdin: d.stdin, stdout: d.w, stderr: d.stderr, quiet: true}
+	sub := &app{getenv: func(k string) string { return env[k] }, stop: d.stop, stdin: d.stdin, stdout: d.w, stderr: d.stderr, quiet: true, nested: true}
 	sub.result = keep
 	root := sub.root()
 	root.SetArgs(append(args, "--quiet"))
@@ -243,6 +237,9 @@ func (d *demo) etl(ctx context.Context, keep func(any), args ...string) error {
 	root.SetErr(d.stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
 		return fmt.Errorf("etl %s: %w", args[0], err)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if sub.code != fault.ExitOK {
 		return fault.Errorf(fault.Internal, "etl %s ended with exit code %d", args[0], sub.code)

@@ -3,50 +3,64 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"etl/internal/fault"
 )
 
 func main() {
+	// The first signal ends stop, the second one ctx.
 	ctx, cancel := context.WithCancel(context.Background())
-	stop := make(chan struct{})
+	stop, firstSignal := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() { // lives as long as the process
 		<-signals
-		fmt.Fprintln(os.Stderr, "\netl: stopping: what is in flight is being finished and committed; press Ctrl-C again to stop at once")
-		close(stop)
+		firstSignal()
 		<-signals
 		cancel()
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Getenv, stop, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // app is what the commands share.
 type app struct {
-	getenv         func(string) string
-	stop           <-chan struct{}
+	getenv func(string) string
+	// stop ends at the first interrupt: jobs that write finish what is in
+	// flight, the others end.
+	stop           context.Context
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	json           bool
 	quiet          bool
+	// nested is set where the demo types a command.
+	nested bool
 	// result also receives the result of a command, if it is set: the demo reads it.
 	result func(any)
 	// code is the exit code of a command that ran to its end.
 	code int
 }
 
-// run is the whole program: it returns the exit code.
-func run(ctx context.Context, args []string, getenv func(string) string, stop <-chan struct{}, stdin io.Reader, stdout, stderr io.Writer) int {
+// finishes marks, among the annotations of a command, one that finishes what is
+// in flight when it is interrupted. The others change nothing, or nothing that
+// could be left half done, and end at once.
+const finishes = "finishes"
+
+// run is the whole program: it returns the exit code. The end of stop asks it
+// to stop in good order, the end of ctx to stop at once.
+func run(ctx, stop context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{getenv: getenv, stop: stop, stdin: stdin, stdout: stdout, stderr: stderr}
 	root := a.root()
 	root.SetArgs(args)
@@ -54,11 +68,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stop <-
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return a.code
-	}
-	if ctx.Err() != nil {
-		fmt.Fprintln(stderr, "etl: stopped; what was committed stays, and running the command again does the rest")
+	case stop.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "etl: interrupted; nothing is left half done, and running the command again is safe")
 		return fault.ExitInterrupted
 	}
 	fmt.Fprintf(stderr, "etl: %s\n", oneLine(err.Error()))
@@ -66,6 +80,19 @@ func run(ctx context.Context, args []string, getenv func(string) string, stop <-
 		fmt.Fprintf(stderr, "     %s\n", h)
 	}
 	return fault.Worse(a.code, fault.ExitCode(err))
+}
+
+// onInterrupt arranges what the first interrupt does to cmd.
+func (a *app) onInterrupt(cmd *cobra.Command, _ []string) {
+	if cmd.Annotations[finishes] == "" {
+		ctx, cancel := context.WithCancel(cmd.Context())
+		context.AfterFunc(a.stop, cancel)
+		cmd.SetContext(ctx)
+	} else if !a.nested {
+		context.AfterFunc(a.stop, func() {
+			fmt.Fprintln(a.stderr, "\netl: stopping: what is in flight is being finished and committed; press Ctrl-C again to stop at once")
+		})
+	}
 }
 
 func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n     ") }
@@ -87,27 +114,66 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl verify    --deep                              # prove that the archive is whole`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			if e := new(strconv.NumError); errors.As(err, &e) {
+				err = fmt.Errorf("want true or false, got %q", bad.GetValue()) // the other types are ours
+			} else {
+				err = cmp.Or(errors.Unwrap(err), err)
+			}
+			err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, err)
+		}
 		return fault.Hint(fault.Wrap(fault.Usage, err), "`%s --help` lists the flags", cmd.CommandPath())
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
+	root.PersistentPreRun = a.onInterrupt
 	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.points(), a.rejects(), a.config(), a.demo(), a.version())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	usage(root)
 	return root
 }
 
-// usage makes wrong arguments and unknown commands usage errors.
+// usage makes wrong arguments and unknown commands usage errors, also below the
+// commands that cobra adds.
 func usage(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
+	switch {
+	case cmd.HasSubCommands():
 		cmd.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return fault.Hint(fault.Wrap(fault.Usage, err), "`%s --help` shows what it takes", c.CommandPath())
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			hint := fmt.Sprintf("`%s --help` lists the commands", c.CommandPath())
+			if like := c.SuggestionsFor(args[0]); len(like) > 0 {
+				hint = fmt.Sprintf("did you mean `%s %s`?", c.CommandPath(), like[0])
+			}
+			return fault.Hint(fault.Errorf(fault.Usage, "there is no command `%s %s`", c.CommandPath(), args[0]), "%s", hint)
+		}
+		if cmd.RunE == nil && cmd.Run == nil {
+			cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	case cmd.Name() == "help":
+		cmd.Run = nil
+		cmd.RunE = func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = about.Args(about, rest)
+			}
+			if err != nil {
+				return err
+			}
+			return about.Help()
+		}
+	default:
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fault.Hint(fault.Errorf(fault.Usage, "`%s` takes only flags, and %q is none", c.CommandPath(), args[0]),
+				"`%s --help` lists them", c.CommandPath())
 		}
 	}
 	for _, c := range cmd.Commands() {

@@ -22,15 +22,14 @@ records them in d1_migrations as wrangler does, so that either tool may apply
 them. A SQLite file that does not exist is created.`,
 		Example: `  etl migrate --source sqlite:d1.sqlite
   etl migrate --dry-run`,
-		Args: cobra.NoArgs,
 	}
-	p.add(cmd)
+	p.addSource(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "list what would be applied and do nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
-		src, err := p.openSource(1, !dryRun)
+		src, err := p.openSource(1, true)
 		if err != nil {
 			return err
 		}

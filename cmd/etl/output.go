@@ -53,6 +53,10 @@ func newTable(headings ...string) *table {
 func (t *table) row(cells ...any) {
 	row := make([]string, len(cells))
 	for i, c := range cells {
+		if s, ok := c.(whole); ok {
+			row[i] = printableLine(string(s))
+			continue
+		}
 		row[i] = printable(fmt.Sprint(c))
 	}
 	t.rows = append(t.rows, row)
@@ -79,6 +83,9 @@ func (t *table) print(w io.Writer) {
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
 }
+
+// whole is a cell that is not cut, however long.
+type whole string
 
 // printable keeps control characters in names from reaching the terminal, and
 // long names from breaking the table.
@@ -117,7 +124,7 @@ func (a *app) watch(command string) (notify func(jobs.Event), stop func()) {
 	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p := &progressLine{w: f, command: command, start: time.Now(), quiet: a.quiet, width: func() int {
 			w, _, err := term.GetSize(int(f.Fd()))
-			if err != nil {
+			if err != nil || w <= 0 {
 				return 80
 			}
 			return w

@@ -21,12 +21,19 @@ func (a *app) points() *cobra.Command {
 		Short: "List the points: id, name, first and last sample, hot rows, cold months and bytes",
 		Example: `  etl points
   etl points --points '*Zone*' --json`,
-		Args: cobra.NoArgs,
 	}
-	p.add(cmd)
+	p.addSource(cmd)
+	p.addStore(cmd)
 	addPoints(cmd, &sel)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		env, done, err := p.open(cmd.Context(), a, cmd, false, 1)
+		if err := p.resolve(a, cmd); err != nil {
+			return err
+		}
+		need := access{store: needed}
+		if p.source != "" {
+			need.store = perhaps // before the first archive there are only hot rows to list
+		}
+		env, done, err := p.open(cmd.Context(), a, need)
 		if err != nil {
 			return err
 		}

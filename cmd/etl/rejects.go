@@ -25,17 +25,15 @@ timestamp, quality, flags or point id no sample can hold, as the source has them
 A row that is mended in the source is archived by the next run; its record stays.`,
 		Example: `  etl rejects
   etl rejects --month 2024-01 --json`,
-		Args: cobra.NoArgs,
 	}
-	p.add(cmd)
+	p.addStore(cmd)
 	s.add(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 50, "rows to print; --json prints all")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
-		p.source = "" // only the store is read
-		env, done, err := p.openResolved(cmd.Context(), a, false, 1)
+		env, done, err := p.open(cmd.Context(), a, access{store: needed})
 		if err != nil {
 			return err
 		}
@@ -73,7 +71,7 @@ func printRejects(w io.Writer, r jobs.RejectsReport, limit int) {
 		if i == limit {
 			break
 		}
-		t.row(row.Month, cell(row.PointID), cell(row.Timestamp), cell(row.Value), cell(row.Quality), cell(row.Flags), row.Reason)
+		t.row(row.Month, cell(row.PointID), cell(row.Timestamp), cell(row.Value), cell(row.Quality), cell(row.Flags), whole(row.Reason))
 	}
 	t.print(w)
 	if len(r.Rows) > limit {

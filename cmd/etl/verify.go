@@ -7,7 +7,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"etl/internal/fault"
 	"etl/internal/utc"
 	"etl/jobs"
 )
@@ -31,24 +30,23 @@ samples can not be read. A file that a running job has just written is "info".`,
 		Example: `  etl verify --store file:archive
   etl verify --deep --month 2024-01
   etl verify --deep --points 'Building1.*' --json`,
-		Args: cobra.NoArgs,
 	}
-	p.add(cmd)
+	p.addSource(cmd)
+	p.addStore(cmd)
 	s.add(cmd)
 	addPoints(cmd, &o.Points)
 	cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every byte")
-	cmd.Flags().IntVar(&o.Workers, "workers", 4, "files at a time")
+	workers := count(4)
+	cmd.Flags().Var(&workers, "workers", "files at a time")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if o.Workers < 1 {
-			return fault.Errorf(fault.Usage, "--workers %d: want at least 1", o.Workers)
-		}
+		o.Workers = int(workers)
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
 		if o.Points.Group == "" {
 			p.source = "" // only groups need it
 		}
-		env, done, err := p.openResolved(cmd.Context(), a, false, 1)
+		env, done, err := p.open(cmd.Context(), a, access{store: needed})
 		if err != nil {
 			return err
 		}
@@ -84,7 +82,10 @@ func printVerify(w io.Writer, r jobs.VerifyReport) {
 		return
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "\n%s %s", f.Severity, f.Code)
+		fmt.Fprintf(w, "\n%s", f.Severity)
+		if f.Code != string(f.Severity) {
+			fmt.Fprintf(w, ", %s", f.Code)
+		}
 		if f.Path != "" {
 			fmt.Fprintf(w, "  %s", printableLine(f.Path))
 		}

@@ -21,7 +21,6 @@ func (a *app) version() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version of etl and of the formats it writes",
 		Example: "  etl version --json",
-		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := release
 			if info, ok := debug.ReadBuildInfo(); ok {

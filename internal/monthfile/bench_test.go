@@ -1,20 +1,10 @@
 package monthfile
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"etl/internal/sample"
 	"etl/internal/utc"
@@ -153,88 +143,4 @@ func BenchmarkInspect(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// arrowSchema is the schema of a month file as arrow-go sees it.
-var arrowSchema = arrow.NewSchema([]arrow.Field{
-	{Name: "point_id", Type: arrow.PrimitiveTypes.Int32},
-	{Name: "timestamp", Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}},
-	{Name: "value", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-	{Name: "quality", Type: arrow.PrimitiveTypes.Int32},
-	{Name: "flags", Type: arrow.PrimitiveTypes.Int32},
-}, nil)
-
-// arrowEncode writes the samples with arrow-go, with the encodings that suit most points.
-func arrowEncode(b *testing.B, m Meta, s *sample.Series) []byte {
-	rb := array.NewRecordBuilder(memory.DefaultAllocator, arrowSchema)
-	defer rb.Release()
-	for i, ts := range s.TS {
-		rb.Field(0).(*array.Int32Builder).Append(m.PointID)
-		rb.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(ts))
-		rb.Field(2).(*array.Float64Builder).Append(s.Value[i])
-		rb.Field(3).(*array.Int32Builder).Append(int32(s.Quality[i]))
-		rb.Field(4).(*array.Int32Builder).Append(int32(s.Flags[i]))
-	}
-	rec := rb.NewRecordBatch()
-	defer rec.Release()
-	var buf bytes.Buffer
-	w, err := pqarrow.NewFileWriter(arrowSchema, &buf, parquet.NewWriterProperties(
-		parquet.WithCompression(compress.Codecs.Zstd),
-		parquet.WithDictionaryFor("timestamp", false),
-		parquet.WithEncodingFor("timestamp", parquet.Encodings.DeltaBinaryPacked)), pqarrow.DefaultWriterProps())
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := w.Write(rec); err != nil {
-		b.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		b.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
-// BenchmarkArrowEncode and BenchmarkArrowDecode are the baseline: the same rows through arrow-go.
-func BenchmarkArrowEncode(b *testing.B) {
-	eachKind(b, func(b *testing.B, ms []Meta, ss []sample.Series, rows int) {
-		size := 0
-		b.ReportAllocs()
-		for b.Loop() {
-			size = 0
-			for i := range ms {
-				size += len(arrowEncode(b, ms[i], &ss[i]))
-			}
-		}
-		report(b, rows, size)
-	})
-}
-
-func BenchmarkArrowDecode(b *testing.B) {
-	eachKind(b, func(b *testing.B, ms []Meta, ss []sample.Series, rows int) {
-		var files [][]byte
-		size := 0
-		for i := range ms {
-			files = append(files, arrowEncode(b, ms[i], &ss[i]))
-			size += len(files[i])
-		}
-		b.ReportAllocs()
-		for b.Loop() {
-			for _, data := range files {
-				r, err := file.NewParquetReader(bytes.NewReader(data))
-				if err != nil {
-					b.Fatal(err)
-				}
-				fr, err := pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-				if err != nil {
-					b.Fatal(err)
-				}
-				t, err := fr.ReadTable(context.Background())
-				if err != nil {
-					b.Fatal(err)
-				}
-				t.Release()
-			}
-		}
-		report(b, rows, size)
-	})
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 
@@ -84,8 +85,9 @@ func (s *Source) Claim(ctx context.Context, run string, slices []source.Slice) e
 			return err
 		}
 		for _, sl := range slices {
-			if err := exec(c, `INSERT INTO archive_marks (point_id, day, run, done) VALUES (?, ?, ?, 0)
-				ON CONFLICT (point_id, day) DO UPDATE SET run = excluded.run, done = 0`,
+			// Not an upsert: on a table without rowid SQLite makes a temporary
+			// table for each row that one updates, five times the work.
+			if err := exec(c, "REPLACE INTO archive_marks (point_id, day, run, done) VALUES (?, ?, ?, 0)",
 				int64(sl.Point), int64(sl.Day), run); err != nil {
 				return err
 			}
@@ -165,17 +167,23 @@ func (s *Source) Load(ctx context.Context, points []sample.Point, b *sample.Batc
 				return err
 			}
 		}
-		st, err := c.Prepare(`INSERT INTO timeseries (point_id, timestamp, value, quality, flags) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (point_id, timestamp) DO UPDATE SET value = excluded.value, quality = excluded.quality, flags = excluded.flags`)
-		if err != nil {
-			return err
-		}
-		for i, id := range b.PointID {
-			st.BindInt64(1, int64(id))
-			st.BindInt64(2, b.TS[i])
-			st.BindFloat(3, b.Value[i]) // SQLite stores NaN as NULL
-			st.BindInt64(4, int64(b.Quality[i]))
-			st.BindInt64(5, int64(b.Flags[i]))
+		// Many rows in a statement: with triggers on the table SQLite keeps a
+		// journal for each statement, which costs more than the row.
+		const many = 400
+		for i := 0; i < b.Len(); i += many {
+			n := min(many, b.Len()-i)
+			st, err := c.Prepare("REPLACE INTO timeseries (point_id, timestamp, value, quality, flags) VALUES (?, ?, ?, ?, ?)" +
+				strings.Repeat(", (?, ?, ?, ?, ?)", n-1))
+			if err != nil {
+				return err
+			}
+			for j := range n {
+				st.BindInt64(5*j+1, int64(b.PointID[i+j]))
+				st.BindInt64(5*j+2, b.TS[i+j])
+				st.BindFloat(5*j+3, b.Value[i+j]) // SQLite stores NaN as NULL
+				st.BindInt64(5*j+4, int64(b.Quality[i+j]))
+				st.BindInt64(5*j+5, int64(b.Flags[i+j]))
+			}
 			if _, err := st.Step(); err != nil {
 				return err
 			}
