@@ -57,7 +57,7 @@ func checkRange(r utc.Days, now time.Time, grace time.Duration) error {
 	}
 	if end := firstIncomplete(now, grace); r.To > end {
 		return fault.Hint(fault.Errorf(fault.Usage, "the range ends with %s, but the last complete day is %s", r.To-1, end-1),
-			"a day is complete %g hours after its end, UTC, by the source's clock and this machine's; use --to %s or earlier (--to is exclusive)", grace.Hours(), end)
+			"a day is complete %g h after its end, UTC, by the source's clock and this machine's; use --to %s or earlier (--to is exclusive)", grace.Hours(), end)
 	}
 	return nil
 }

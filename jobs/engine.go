@@ -116,7 +116,7 @@ func (e *engine) strays(ctx context.Context) error {
 		return err
 	}
 	e.report.SamplesRejected += int64(len(rows))
-	e.env.notify(Rejected{Month: manifests.Undated, Point: fmt.Sprint("of several points"), Rows: len(rows), Reason: rows[0].Reason, Key: key})
+	e.env.notify(Rejected{Month: manifests.Undated, Point: "several points", Rows: len(rows), Reason: rows[0].Reason, Key: key})
 	if len(rows) >= source.MaxStrays {
 		e.warn("more than %d rows have timestamps or point ids that no day holds; the first ones were recorded", source.MaxStrays)
 	}

@@ -44,7 +44,7 @@ const (
 // Finding is one thing that verify found.
 type Finding struct {
 	Severity Severity `json:"severity"`
-	Code     string   `json:"code"` // manifest, missing, corrupt, pending, orphan, foreign, reject, points
+	Code     string   `json:"code"` // manifest, missing, corrupt, pending, orphan, foreign, reject, points, empty
 	Month    string   `json:"month,omitempty"`
 	PointID  int32    `json:"point_id,omitempty"`
 	Point    string   `json:"point,omitempty"`
@@ -388,7 +388,12 @@ func (v *verifier) orphan(ctx context.Context, m utc.Month, a object.Attrs) erro
 
 // others verifies what lies beside the months: points.json and the rejects.
 func (v *verifier) others(ctx context.Context) error {
-	if _, _, err := manifests.LoadPoints(ctx, v.env.Store); fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
+	_, version, err := manifests.LoadPoints(ctx, v.env.Store)
+	if err == nil && version == "" && v.prog.NMonths == 0 && v.opts.Days == (utc.Days{}) {
+		v.find(Finding{Severity: Notice, Code: "empty", Text: "there is no manifest, no month file and no catalog of points: nothing was ever archived here",
+			Remedy: "is the path of the store right, and the disk mounted?"})
+	}
+	if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
 		v.find(Finding{Severity: Notice, Code: "points", Path: string(manifests.PointsKey), Text: err.Error(), Remedy: fault.HintOf(err)})
 	} else if err != nil {
 		return err

@@ -97,11 +97,8 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 	if err := c.span.check(); err != nil {
 		return err
 	}
-	store := created
-	if c.dryRun {
-		store = perhaps
-	}
-	env, done, err := c.open(ctx, a, access{source: true, store: store, readers: int(c.extract) + 1})
+	// The folder of the store is made only once there is a plan to run.
+	env, done, err := c.open(ctx, a, access{source: true, store: perhaps, readers: int(c.extract) + 1})
 	if err != nil {
 		return err
 	}
@@ -131,6 +128,9 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 	}
 	if plan.AtRisk > 0 {
 		fmt.Fprintf(a.stderr, "etl: %s archived samples are no longer in the source and will be removed from the archive\n", humanize.Comma(plan.AtRisk))
+	}
+	if env.Store, err = c.openStore(created); err != nil {
+		return err
 	}
 	var stop func()
 	env.Notify, stop = a.watch(string(mode))

@@ -272,7 +272,7 @@ func (s *span) days(begin, end utc.Day) (utc.Days, error) {
 			return r, fault.Errorf(fault.Usage, "--from: %w", err)
 		}
 	} else if begin == 0 {
-		return r, fault.Hint(fault.Errorf(fault.Usage, "--to %s needs --from", s.to), "a range must be meant: --from 2024-01-05 --to %s", s.to)
+		return r, fault.Hint(fault.Errorf(fault.Usage, "--to %s needs --from", s.to), "give the first day too; only archive knows where to begin")
 	}
 	if s.to != "" {
 		if r.To, err = utc.ParseDay(s.to); err != nil {

@@ -1,8 +1,3 @@
-//go:build arrowparquet
-
-// The Parquet packages of arrow-go need modules that the program itself does
-// not (brotli, thrift, grpc), so what compares with them has a build tag.
-
 package monthfile
 
 import (

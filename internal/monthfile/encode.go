@@ -30,7 +30,7 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 	return e
 })
 
-// Encoder encodes month files. It keeps its scratch memory, about 60 bytes per
+// Encoder encodes month files. It keeps its scratch memory, about 70 bytes per
 // row of the largest row group so far, and is not safe for concurrent use.
 type Encoder struct {
 	o      Options
@@ -106,11 +106,15 @@ func (e *Encoder) compress(b *body) {
 
 // Encode appends the month file of the samples to dst. It does not keep or
 // change s. The error is Invalid if s is not in strictly ascending order,
-// leaves the month, has more than 1<<26 samples or does not fit m.Days, or if
-// the name is not UTF-8; dst is then returned as it was.
+// leaves the month, has more than 1<<26 samples or does not fit m.Days; dst is
+// then returned as it was. Each byte of the name that is not UTF-8 becomes
+// U+FFFD, in Info too.
 func (e *Encoder) Encode(dst []byte, m Meta, s *sample.Series) ([]byte, Info, error) {
 	if what := check(&m, s); what != "" {
 		return dst, Info{}, fault.Errorf(fault.Invalid, "encode month file of point %d, %s: %s", m.PointID, m.Month, what)
+	}
+	if !utf8.ValidString(m.PointName) {
+		m.PointName = string([]rune(m.PointName))
 	}
 	dst, info := e.encode(dst, m, s, s.RowsSHA256())
 	return dst, info, nil
@@ -123,8 +127,6 @@ func check(m *Meta, s *sample.Series) string {
 		return "its columns are not of equal length"
 	case s.Len() > maxRows:
 		return "it has more samples than a month file can hold"
-	case !utf8.ValidString(m.PointName):
-		return "its name is not UTF-8"
 	case m.Month < 0 || m.Month.Year() > 9999:
 		return "its month is not one from 1970 to 9999"
 	}

@@ -113,7 +113,7 @@ func (e Encoding) String() string {
 // Meta is what a month file says about itself beside its rows.
 type Meta struct {
 	PointID   int32
-	PointName string // UTF-8
+	PointName string // UTF-8: JSON can hold no other
 	Month     utc.Month
 	// Days has one entry per day of the month. A day with samples has their
 	// number; a day without has 0 or sample.NotArchived.

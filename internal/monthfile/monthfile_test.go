@@ -238,6 +238,16 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
+func TestNameNotUTF8(t *testing.T) {
+	m, s := oddSeries(3)
+	m.PointName = "a\xff\xfe/\xc3\xa4"
+	_, info := encode(t, Options{}, m, &s)
+	if info.PointName != "a\ufffd\ufffd/ä" {
+		t.Errorf("name %q", info.PointName)
+	}
+	mustRoundTrip(t, NewEncoder(Options{}), NewDecoder(), info.Meta, &s)
+}
+
 func TestEncodeRefuses(t *testing.T) {
 	start := march.First().Start()
 	good := func() (Meta, sample.Series) {
@@ -257,7 +267,6 @@ func TestEncodeRefuses(t *testing.T) {
 		"count of none":  func(m *Meta, s *sample.Series) { m.Days[4] = 1 },
 		"negative count": func(m *Meta, s *sample.Series) { m.Days[4] = -2 },
 		"days":           func(m *Meta, s *sample.Series) { m.Days = m.Days[:30] },
-		"name":           func(m *Meta, s *sample.Series) { m.PointName = "\xff" },
 		"month":          func(m *Meta, s *sample.Series) { m.Month, *s = -12, sample.Series{} },
 	} {
 		m, s := good()

@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 }
 
 // three makes the operations that the tests below break: 1 put, 2 get, 3 list.
-func three(ctx context.Context, s object.Store) (putErr, getErr, listErr error, listed int) {
+func three(ctx context.Context, s object.Store) (listed int, putErr, getErr, listErr error) {
 	_, putErr = s.Put(ctx, "a/k", []byte("x"), object.PutOptions{IfAbsent: true})
 	_, _, getErr = s.Get(ctx, "a/k")
 	for _, err := range s.List(ctx, "a/") {
@@ -46,7 +46,7 @@ func TestFailAtEveryOperation(t *testing.T) {
 	for n := 1; n <= 4; n++ {
 		s := open(t)
 		s.Inject(objecttest.At(n), objecttest.Fail(fault.Unavailable))
-		p, g, l, listed := three(t.Context(), s)
+		listed, p, g, l := three(t.Context(), s)
 		if fault.Is(p, fault.Unavailable) != (n == 1) || fault.Is(g, fault.Unavailable) != (n == 2) || fault.Is(l, fault.Unavailable) != (n == 3) {
 			t.Fatalf("fault at %d: put %v, get %v, list %v", n, p, g, l)
 		}
@@ -68,7 +68,7 @@ func TestFailAtEveryOperation(t *testing.T) {
 func TestLoseReply(t *testing.T) {
 	s := open(t)
 	s.Inject(objecttest.From(1), objecttest.LoseReply())
-	p, g, l, listed := three(t.Context(), s)
+	listed, p, g, l := three(t.Context(), s)
 	if !fault.Is(p, fault.Unknown) || !fault.Is(g, fault.Transient) || !fault.Is(l, fault.Transient) || listed != 1 {
 		t.Fatalf("put %v, get %v, list %v after %d", p, g, l, listed)
 	}

@@ -452,6 +452,36 @@ func testRetentionBounds(t *testing.T, h Harness) {
 	}
 }
 
+// testRetentionAgain: a day of which rows left before, got late rows and was
+// archived again, goes again, whatever the conflict clause of the insert.
+func testRetentionAgain(t *testing.T, h Harness) {
+	l := ledger(t, h)
+	ungate(t, h)
+	x := utc.DayOfTime(time.Now()) - 2
+	old := source.Slice{Point: 1, Day: x - 40}
+	for _, verb := range []string{"INSERT", "INSERT OR ABORT", "INSERT OR FAIL", "INSERT OR ROLLBACK", "INSERT OR IGNORE", "INSERT OR REPLACE", "REPLACE", "upsert"} {
+		h.Exec(t, fmt.Sprintf(`DELETE FROM timeseries; DELETE FROM archive_marks; DELETE FROM archive_trims;
+			INSERT INTO timeseries (point_id, timestamp) VALUES (1, %d); INSERT INTO archive_trims VALUES (1, %d)`, old.Day.Start(), old.Day))
+		claim(t, l, "r", old)
+		confirm(t, l, "r", 1, old)
+		into, clause := verb, ""
+		if verb == "upsert" {
+			into, clause = "INSERT", " ON CONFLICT (point_id, timestamp) DO UPDATE SET value = 1"
+		}
+		h.Exec(t, fmt.Sprintf("%s INTO timeseries (point_id, timestamp) VALUES (1, %d)%s", into, x.Start(), clause))
+		got, _ := ReadAll(t, h.Source, source.Query{Points: []int32{1}, Days: days(x-50, x+1)})
+		if len(got) != 1 || got[0].TS != x.Start() {
+			t.Errorf("%s: rows %+v", verb, got)
+		}
+		if m := marks(t, l, days(x-50, x+1), 1); len(m) != 1 || m[old].State != source.Trimmed {
+			t.Errorf("%s: marks %v", verb, m)
+		}
+		if g := trims(t, l, days(x-50, x+1), 1); len(g) != 1 || !g[old] {
+			t.Errorf("%s: trims %v", verb, g)
+		}
+	}
+}
+
 // testRetentionModel does random inserts of every kind on random marks and
 // compares rows, marks and trims with a model, after each.
 func testRetentionModel(t *testing.T, h Harness) {

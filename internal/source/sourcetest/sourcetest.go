@@ -62,6 +62,7 @@ func Run(t *testing.T, open func(*testing.T) Harness) {
 		{"LedgerManySlices", testManySlices},
 		{"Log", testLog},
 		{"RetentionBounds", testRetentionBounds},
+		{"RetentionAgain", testRetentionAgain},
 		{"RetentionModel", testRetentionModel},
 		{"RetentionGate", testRetentionGate},
 	}
@@ -660,6 +661,9 @@ func testMigrate(t *testing.T, h Harness) {
 	// A ledger that lost a trigger is made anew, and its marks go: rows may
 	// have come unseen. What was trimmed stays known.
 	insert(h, t, row(1, d0.Start(), 1))
+	if l, ok := h.Source.(source.Ledger); ok {
+		claim(t, l, "before", source.Slice{Point: 2, Day: d0})
+	}
 	h.Exec(t, fmt.Sprintf("INSERT INTO archive_marks VALUES (1, %d, 'r', 1); INSERT INTO archive_trims VALUES (1, 5); DROP TRIGGER tr_timeseries_insert_unmarks", d0))
 	names, err := m.Pending(t.Context())
 	if err != nil || len(names) != 1 {
@@ -669,12 +673,15 @@ func testMigrate(t *testing.T, h Harness) {
 		if err := l.Claim(t.Context(), "r", []source.Slice{{Point: 1, Day: d0}}); !fault.Is(err, fault.Invalid) || fault.HintOf(err) == "" {
 			t.Errorf("a claim without a trigger: %v", err)
 		}
+		if n, err := l.Confirm(t.Context(), "before", []source.Slice{{Point: 2, Day: d0}}); n != 0 || !fault.Is(err, fault.Invalid) {
+			t.Errorf("a confirmation without a trigger: %d, %v", n, err)
+		}
 	}
 	if again, err := m.Migrate(t.Context()); err != nil || !slices.Equal(again, names) {
 		t.Fatalf("migrated %v, %v; pending were %v", again, err, names)
 	}
 	if l, ok := h.Source.(source.Ledger); ok {
-		if got := marks(t, l, days(0, d0+1), 1); len(got) != 0 {
+		if got := marks(t, l, days(0, d0+1), 1, 2); len(got) != 0 {
 			t.Errorf("marks %v", got)
 		}
 		if got := trims(t, l, days(0, d0+1), 1); len(got) != 1 {

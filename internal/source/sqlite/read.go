@@ -19,9 +19,9 @@ const (
 	// rejectBytes bounds the rejects of a batch, which may hold text of any length.
 	rejectBytes = 4 << 20
 
-	// One prepared statement rebound for each point is as fast as a list of
-	// points in one (the seek costs 2 µs, a day of rows some 300), and bounds
-	// what one statement's snapshot spans.
+	// One prepared statement rebound for each point is as fast as one with a
+	// list of the points (5.9 and 5.6 M rows/s, BenchmarkRead), and its snapshot
+	// spans one point.
 	readFrom = "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ? ORDER BY timestamp"
 	readOn   = "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp > ? AND timestamp < ? ORDER BY timestamp"
 )

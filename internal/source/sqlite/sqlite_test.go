@@ -369,6 +369,12 @@ func TestForeignTables(t *testing.T) {
 		t.Fatalf("migrate: %v", err)
 	}
 	check("migrated")
+	if err := sqlitex.ExecuteScript(c, "UPDATE points SET site = 'north' WHERE id = 1", nil); err != nil {
+		t.Fatal(err)
+	}
+	if points, _, err := s.Points(t.Context()); err != nil || points[0].Site == nil || *points[0].Site != "north" {
+		t.Errorf("a column that migrate added is not read: %+v, %v", points[0], err)
+	}
 	info, err := s.Info(t.Context())
 	if err != nil || !info.Ledger || info.ID == "" {
 		t.Errorf("info %+v, %v", info, err)
@@ -556,18 +562,54 @@ func TestCancelDuringRead(t *testing.T) {
 	}
 }
 
-// Rejects of any length do not pile up in one batch.
+// A cancelled context ends a statement, not only the work between two.
+func TestCancelDuringStatement(t *testing.T) {
+	_, s := migrated(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := s.read(ctx, "count to a billion", func(c *conn, _ *tables) error {
+		return exec(c, "WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < 1000000000) SELECT count(*) FROM i")
+	})
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+// Rejects of any length do not pile up in one batch, and a read that goes on
+// behind a timestamp that is no integer misses none between two that are.
 func TestBigRejects(t *testing.T) {
 	path, s := migrated(t)
-	raw(t, path, fmt.Sprintf(`WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < 99)
-		INSERT INTO timeseries (point_id, timestamp, value) SELECT 1, %d + n, replace(hex(zeroblob(100000)), '00', 'x') FROM i`, d0.Start()))
-	calls, n := 0, 0
+	raw(t, path, fmt.Sprintf(`WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < 199)
+		INSERT INTO timeseries (point_id, timestamp, value) SELECT 1, %d + n * 0.5, replace(hex(zeroblob(100000)), '00', 'x') FROM i`, d0.Start()))
+	calls := 0
+	seen := map[any]bool{}
 	if _, err := s.Read(t.Context(), source.Query{Points: []int32{1}, Days: oneDay}, func(b *sample.Batch) error {
 		calls++
-		n += len(b.Rejects)
+		for _, r := range b.Rejects {
+			if seen[r.Timestamp.V] {
+				t.Errorf("%v comes twice", r.Timestamp.V)
+			}
+			seen[r.Timestamp.V] = true
+		}
 		return nil
-	}); err != nil || n != 100 || calls < 2 {
-		t.Errorf("%d rejects in %d calls, %v", n, calls, err)
+	}); err != nil || len(seen) != 200 || calls < 4 {
+		t.Errorf("%d rejects in %d calls, %v", len(seen), calls, err)
+	}
+}
+
+func TestBatchBoundaries(t *testing.T) {
+	for _, n := range []int64{batchRows - 1, batchRows, batchRows + 1} {
+		_, s := migrated(t)
+		b := manyRows(1, n)
+		b.PointID = append(b.PointID, 2)
+		b.Append(d0.Start(), 1, 192, 0)
+		if err := s.Load(t.Context(), nil, b); err != nil {
+			t.Fatal(err)
+		}
+		if rows, _ := sourcetest.ReadAll(t, s, source.Query{Points: []int32{1, 2, 3}, Days: oneDay}); int64(len(rows)) != n+1 {
+			t.Errorf("%d rows, want %d", len(rows), n+1)
+		}
 	}
 }
 
