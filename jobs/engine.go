@@ -131,6 +131,7 @@ type work struct {
 	fresh   *sample.Series
 	rejects []sample.Reject
 	replace utc.Set
+	trimmed utc.Set // days whose rows have left the source: found empty, they stay unarchived
 	weight  int64
 }
 
@@ -284,7 +285,7 @@ func (m *monthRun) batch(ctx context.Context, b batch) error {
 				w = &work{fresh: m.series.Get().(*sample.Series)}
 				w.fresh.Reset()
 			}
-			w.point, w.days, w.base = m.plan.byID[id], b.days, bases[next]
+			w.point, w.days, w.base, w.trimmed = m.plan.byID[id], b.days, bases[next], b.trimmed[id]
 			if m.opts.Replace {
 				w.replace = b.days &^ protected[id]
 				if got := b.days & protected[id]; got != 0 {
@@ -396,7 +397,11 @@ func (m *monthRun) one(ctx context.Context, wr *writer, w *work) {
 		return
 	}
 	done := &written{file: res.file, rejected: len(w.rejects)}
-	done.slices = appendSlices(nil, w.point.ID, m.mp.Month, w.days&^rejectedDays(m.mp.Month, w.rejects))
+	lost := w.lost(m.mp.Month)
+	if lost != 0 {
+		m.warn("%s %s: the rows of %d days have left the source, and the archive does not hold them; these days stay unarchived", w.point.Name, m.mp.Month, lost.Len())
+	}
+	done.slices = appendSlices(nil, w.point.ID, m.mp.Month, w.days&^lost&^rejectedDays(m.mp.Month, w.rejects))
 	m.pendingMu.Lock()
 	m.pending[w.point.ID] = done
 	m.committer.Add(res.change)

@@ -131,6 +131,9 @@ type MonthPlan struct {
 type want struct {
 	point int32
 	days  utc.Set
+	// trimmed are the days among them that are not archived and whose rows have
+	// left the source: reading them proves nothing.
+	trimmed utc.Set
 }
 
 // ExitCode is 0, or 4 if a month will fail because its manifest is corrupt.
@@ -255,6 +258,15 @@ func (p *ArchivePlan) month(ctx context.Context, env Env, m utc.Month, ids []int
 			return mp, 0, err
 		}
 	}
+	trimmed := make(map[int32]utc.Set)
+	if env.Ledger != nil {
+		err := env.Ledger.Pruned(ctx, ids, rng, func(s source.Slice) {
+			trimmed[s.Point] = trimmed[s.Point].With(int(s.Day - m.First()))
+		})
+		if err != nil {
+			return mp, 0, err
+		}
+	}
 	var union utc.Set
 	for _, id := range ids {
 		have := archived[id]
@@ -274,7 +286,7 @@ func (p *ArchivePlan) month(ctx context.Context, env Env, m utc.Month, ids []int
 		if days == 0 {
 			continue
 		}
-		mp.want = append(mp.want, want{id, days})
+		mp.want = append(mp.want, want{id, days, trimmed[id] & days &^ have})
 		mp.PointDays += int64(days.Len())
 		union |= days
 	}
@@ -377,6 +389,8 @@ type batch struct {
 	month  utc.Month
 	days   utc.Set
 	points []int32
+	// trimmed has the days of points of which the source no longer has all rows.
+	trimmed map[int32]utc.Set
 }
 
 // Sizes of a batch. They bound what a claim covers and how many rows one query
@@ -389,8 +403,12 @@ const (
 // batches groups the points of a month by the days they want.
 func (mp *MonthPlan) batches() []batch {
 	byDays := make(map[utc.Set][]int32)
+	trimmed := make(map[int32]utc.Set)
 	var order []utc.Set
 	for _, w := range mp.want {
+		if w.trimmed != 0 {
+			trimmed[w.point] = w.trimmed
+		}
 		if _, ok := byDays[w.days]; !ok {
 			order = append(order, w.days)
 		}
@@ -400,7 +418,7 @@ func (mp *MonthPlan) batches() []batch {
 	for _, days := range order {
 		n := max(1, min(batchPoints, batchSlices/days.Len()))
 		for chunk := range slices.Chunk(byDays[days], n) {
-			bs = append(bs, batch{mp.Month, days, chunk})
+			bs = append(bs, batch{mp.Month, days, chunk, trimmed})
 		}
 	}
 	return bs

@@ -780,3 +780,33 @@ func TestReportJSON(t *testing.T) {
 		t.Errorf("%s", b)
 	}
 }
+
+// A day whose rows have left the source is not declared empty when the archive
+// has lost it: it stays unarchived, and somebody is told.
+func TestTrimmedDayIsNotDeclaredEmpty(t *testing.T) {
+	w := newWorld(t)
+	p := w.point("a")
+	w.fill(p, daysOf("2024-01-05", "2024-01-08"))
+	w.backfill("2024-01-05", "2024-01-08")
+	w.exec("DELETE FROM timeseries WHERE timestamp < ?", at("2024-01-06 00:00"))
+	w.exec("INSERT INTO archive_trims (point_id, day) VALUES (?, ?)", p, int64(day("2024-01-05")))
+	w.must(os.Remove(filepath.Join(w.root, string(january))))
+	w.must(os.Remove(filepath.Join(w.root, "_manifests", "2024-01.json")))
+	r := w.backfill("2024-01-04", "2024-01-08")
+	if d := w.manifest("2024-01").Entry(p).Days; d[3] != 0 || d[4] != sample.NotArchived || d[5] != 24 || d[6] != 24 {
+		t.Errorf("days %v, want 0 on the 4th, null on the 5th and 24 after", d[:8])
+	}
+	if len(r.Warnings) != 1 {
+		t.Errorf("warnings %q, want one", r.Warnings)
+	}
+	if got := w.mark(p, day("2024-01-05")); got != "claimed" {
+		t.Errorf("the lost day is %q, want it unmarked", got)
+	}
+	w.whole()
+	// A late row of that day is archived all the same.
+	w.put(p, "2024-01-05 12:00", 1)
+	w.backfill("2024-01-04", "2024-01-08")
+	if d := w.manifest("2024-01").Entry(p).Days; d[4] != 1 {
+		t.Errorf("days %v, want the late row on the 5th", d[:8])
+	}
+}

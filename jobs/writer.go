@@ -260,7 +260,7 @@ func (w *writer) extractAgain(ctx context.Context, k *work) error {
 func (w *writer) days(k *work, base version) sample.DayCounts {
 	m := w.m.mp.Month
 	days := sample.NewDayCounts(m)
-	known := k.days
+	known := k.days &^ k.lost(m)
 	if base.info != nil {
 		known |= base.info.Days.Archived()
 	}
@@ -276,11 +276,25 @@ func (w *writer) days(k *work, base version) sample.DayCounts {
 	return days
 }
 
-// emptyDays are the days of k that were read to their end and have no sample.
-func emptyDays(m utc.Month, k *work) utc.Set {
+// sampledDays are the days of m on which k has a fresh sample.
+func (k *work) sampledDays(m utc.Month) utc.Set {
 	counts := sample.NewDayCounts(m)
 	sample.CountDays(counts, m, k.fresh.TS)
-	return k.days &^ counts.Archived()
+	return counts.Archived()
+}
+
+// lost are the days of k of which nothing can be said: their rows have left the
+// source, and it has no others.
+func (k *work) lost(m utc.Month) utc.Set {
+	if k.trimmed == 0 {
+		return 0
+	}
+	return k.trimmed &^ k.sampledDays(m)
+}
+
+// emptyDays are the days of k that were read to their end and are empty.
+func emptyDays(m utc.Month, k *work) utc.Set {
+	return k.days &^ k.sampledDays(m) &^ k.trimmed
 }
 
 // rejectedDays are the days of m that one of the rejects lies in.

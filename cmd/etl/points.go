@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -52,13 +53,16 @@ func printPoints(w io.Writer, r jobs.PointsReport) {
 	t := newTable("id>", "name", "first", "last", "hot rows>", "cold months>", "cold samples>", "cold bytes>", "B/sample>")
 	var rows, samples, bytes int64
 	for _, p := range r.Points {
-		t.row(p.ID, p.Name, moment(p.First), moment(p.Last), comma(p.HotRows), p.ColdMonths, comma(p.ColdSamples), humanize.IBytes(uint64(p.ColdBytes)), perSample(p.ColdBytes, p.ColdSamples))
+		t.row(p.ID, named(p.Name), moment(p.First), moment(p.Last), comma(p.HotRows), p.ColdMonths, comma(p.ColdSamples), humanize.IBytes(uint64(p.ColdBytes)), perSample(p.ColdBytes, p.ColdSamples))
 		rows, samples, bytes = rows+p.HotRows, samples+p.ColdSamples, bytes+p.ColdBytes
 	}
 	t.row("", fmt.Sprintf("%d points", len(r.Points)), "", "", comma(rows), "", comma(samples), humanize.IBytes(uint64(bytes)), perSample(bytes, samples))
 	t.print(w)
 	printFailures(w, r.Failed)
 }
+
+// named is a point's name for a table, visible even if it is empty.
+func named(name string) string { return cmp.Or(name, `""`) }
 
 // moment writes Unix milliseconds for a person.
 func moment(ms *int64) string {

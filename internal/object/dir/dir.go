@@ -44,6 +44,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"etl/internal/fault"
 	"etl/internal/object"
 )
@@ -65,7 +67,8 @@ const (
 // Store is an object.Store over a directory.
 type Store struct {
 	path string // as the caller gave it, for hints
-	root *os.Root
+	root *os.File
+	conn syscall.RawConn // of root
 
 	// turn holds one token per lock file: within a process writers wait here,
 	// where a context can end the wait, and only one at a time tries the flock.
@@ -96,15 +99,18 @@ func Open(path string) (*Store, error) {
 	if err := makeDirs(filepath.Clean(path)); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, s.classify(err))
 	}
-	root, err := os.OpenRoot(path)
+	var err error
+	if s.root, err = os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0); err == nil {
+		s.conn, err = s.root.SyscallConn()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, s.classify(err))
 	}
-	s.root = root
 	return s, nil
 }
 
-// Close lets go of the directory. The Store must not be used after.
+// Close lets go of the directory. Operations that have begun go on; later ones
+// return fs.ErrClosed.
 func (s *Store) Close() error { return s.root.Close() }
 
 // makeDirs is os.MkdirAll that syncs the parent of each directory it creates.
@@ -123,21 +129,12 @@ func makeDirs(path string) error {
 	if err = os.Mkdir(path, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	d, err := os.Open(parent)
+	d, err := openFolder(unix.AT_FDCWD, parent, parent)
 	if err != nil {
 		return err
 	}
-	return syncClose(d)
-}
-
-// syncClose syncs a directory and closes it. File systems that know no sync of
-// a directory say EINVAL or ENOTSUP: they order their own metadata.
-func syncClose(d *os.File) error {
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
-		return err
-	}
-	return nil
+	defer d.close()
+	return d.sync()
 }
 
 // checkKey returns an Invalid error for a key that this store can not hold.
@@ -158,14 +155,6 @@ func reserved(key string) bool {
 	return strings.EqualFold(first, ownDir)
 }
 
-func etag(fi fs.FileInfo) string {
-	return fmt.Sprintf("%x-%x", uint64(fi.ModTime().UnixNano()), fi.Size())
-}
-
-func attrs(key object.Key, fi fs.FileInfo) object.Attrs {
-	return object.Attrs{Key: key, Size: fi.Size(), ETag: etag(fi), Modified: fi.ModTime().UTC()}
-}
-
 // Get implements object.Store.
 func (s *Store) Get(ctx context.Context, key object.Key) ([]byte, object.Attrs, error) {
 	fail := func(err error) ([]byte, object.Attrs, error) {
@@ -177,76 +166,53 @@ func (s *Store) Get(ctx context.Context, key object.Key) ([]byte, object.Attrs, 
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	if fi, err := s.stat(string(key)); err != nil {
+	folder, name := split(key)
+	d, err := s.walk(folder)
+	if err != nil {
 		return fail(err)
-	} else if fi == nil || fi.IsDir() {
+	}
+	if d == nil {
 		return fail(fault.Wrap(fault.NotExist, fs.ErrNotExist))
 	}
+	defer d.close()
+	fi, err := d.lstat(name)
+	if err == nil && (fi == nil || fi.isDir()) {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		// Opening a device or a pipe could do something; NONBLOCK is for one
+		// that takes the file's place right now.
+		err = fi.wantRegular(string(key))
+	}
+	if err != nil {
+		return fail(s.classify(err))
+	}
+	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return fail(s.classify(err))
+	}
+	defer unix.Close(fd)
 	// The file may have been replaced since: what counts is what is open now.
-	f, err := s.root.OpenFile(string(key), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if fi, err = fstat(fd); err == nil {
+		err = fi.wantRegular(string(key))
+	}
 	if err != nil {
 		return fail(s.classify(err))
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return fail(s.classify(err))
-	}
-	if err := wantRegular(string(key), fi); err != nil {
-		return fail(err)
-	}
-	data := make([]byte, fi.Size())
-	switch _, err := io.ReadFull(f, data); {
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	data := make([]byte, fi.size)
+	switch err := readFull(fd, data); {
+	case err == io.ErrUnexpectedEOF:
 		return fail(fault.Errorf(fault.Transient, "the file shrank while it was read: something other than a store changes it in place"))
 	case err != nil:
 		return fail(s.classify(err))
 	}
-	return data, attrs(key, fi), nil
+	return data, fi.attrs(key), nil
 }
 
-// wantRegular returns an Invalid error if fi is no regular file.
-func wantRegular(name string, fi fs.FileInfo) error {
-	if fi.Mode().IsRegular() {
-		return nil
-	}
-	what := "special file"
-	switch {
-	case fi.IsDir():
-		what = "folder"
-	case fi.Mode()&fs.ModeSymlink != 0:
-		what = "symbolic link"
-	}
-	return fault.Errorf(fault.Invalid, "%s is a %s, not an object", name, what)
-}
-
-// stat describes the regular file or the folder at name, nil if there is
-// nothing. Anything else at name, and any link on the way to it, is an Invalid
-// error. os.Root confines all access to the directory in any case; the check
-// keeps links inside it from giving one file two names, and so two locks.
-func (s *Store) stat(name string) (fs.FileInfo, error) {
-	for i := 0; ; i++ {
-		end := len(name)
-		if k := strings.IndexByte(name[i:], '/'); k >= 0 {
-			end = i + k
-		}
-		i = end
-		fi, err := s.root.Lstat(name[:i])
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, nil
-		case err != nil:
-			return nil, s.classify(err)
-		case fi.IsDir():
-			if i == len(name) {
-				return fi, nil
-			}
-		case i < len(name) && fi.Mode().IsRegular():
-			return nil, nil // an object where the key has a folder: nothing can be below it
-		default:
-			return fi, wantRegular(name[:i], fi)
-		}
-	}
+// split cuts a key into the path of its folder, "." for the top, and its name in that.
+func split(key object.Key) (folder, name string) {
+	dir, name := path.Split(string(key))
+	return cmp.Or(strings.TrimSuffix(dir, "/"), "."), name
 }
 
 // Put implements object.Store. It ignores o.Meta and o.Type, which a directory
@@ -270,45 +236,58 @@ func (s *Store) put(ctx context.Context, key object.Key, data []byte, o object.P
 	if err := ctx.Err(); err != nil {
 		return object.Attrs{}, err
 	}
-	// A condition that fails already needs no file and no lock.
-	old, err := s.current(key, o)
+	folder, name := split(key)
+	d, err := s.walk(folder)
 	if err != nil {
 		return object.Attrs{}, err
 	}
-	if err := s.ensureDir(path.Dir(string(key))); err != nil {
+	defer func() { d.close() }()
+	// A condition that fails already needs no file and no lock.
+	old, err := s.current(d, name, o)
+	if err != nil {
 		return object.Attrs{}, err
 	}
-	f, temp, err := s.writeTemp(data, old)
+	if d == nil || !s.isDurable(folder) {
+		d.close()
+		if d, err = s.makeFolder(folder); err != nil {
+			return object.Attrs{}, err
+		}
+	}
+	t, err := s.writeTemp(data, old)
 	if err != nil {
 		return object.Attrs{}, err
 	}
 	// The file stays open, and so locked against a sweep, until it has its name.
 	// It is synced: closing it can report nothing that matters.
-	defer f.Close()
+	defer t.close()
 
-	a, err := s.publish(ctx, key, f, temp, o)
+	a, err := s.publish(ctx, key, d, t, o)
 	if err != nil && !fault.Is(err, fault.Unknown) {
-		s.root.Remove(temp) // after an unknown outcome a later sweep does it
+		t.dir.remove(t.name) // after an unknown outcome a later sweep does it
 	}
 	return a, err
 }
 
-// current is the file now at key, nil if there is none, once it has met the condition.
-func (s *Store) current(key object.Key, o object.PutOptions) (fs.FileInfo, error) {
-	fi, err := s.stat(string(key))
-	if err != nil {
-		return nil, err
-	}
-	if fi != nil && fi.IsDir() {
-		return nil, wantRegular(string(key), fi)
+// current is the file now at name in d, nil if there is none or d is nil, once
+// it has met the condition.
+func (s *Store) current(d *folder, name string, o object.PutOptions) (*info, error) {
+	var fi *info
+	if d != nil {
+		var err error
+		if fi, err = d.lstat(name); err == nil && fi != nil {
+			err = fi.wantRegular(d.pathOf(name))
+		}
+		if err != nil {
+			return nil, s.classify(err)
+		}
 	}
 	switch {
 	case o.IfAbsent && fi != nil:
-		return nil, fault.Errorf(fault.Conflict, "the object exists, version %s", etag(fi))
+		return nil, fault.Errorf(fault.Conflict, "the object exists, version %s", fi.etag())
 	case o.IfMatch != "" && fi == nil:
 		return nil, fault.Errorf(fault.Conflict, "the object does not exist, want version %s", o.IfMatch)
-	case o.IfMatch != "" && etag(fi) != o.IfMatch:
-		return nil, fault.Errorf(fault.Conflict, "the object is version %s, want %s", etag(fi), o.IfMatch)
+	case o.IfMatch != "" && fi.etag() != o.IfMatch:
+		return nil, fault.Errorf(fault.Conflict, "the object is version %s, want %s", fi.etag(), o.IfMatch)
 	}
 	return fi, nil
 }
@@ -323,39 +302,75 @@ func (s *Store) step(op, name string, f func() error) error {
 	return f()
 }
 
-// writeTemp makes a synced temporary file of data, later than old, and returns
-// it open and flocked. On an error none is left.
-func (s *Store) writeTemp(data []byte, old fs.FileInfo) (f *os.File, temp string, err error) {
+// temp is a temporary file, open and flocked.
+type temp struct {
+	dir  *folder
+	name string
+	fd   int
+	fi   *info // once it is finished
+}
+
+func (t *temp) close() {
+	unix.Close(t.fd)
+	t.dir.close()
+}
+
+// writeTemp makes a synced temporary file of data, later than old. On an error
+// none is left.
+func (s *Store) writeTemp(data []byte, old *info) (*temp, error) {
 	if err := s.prepare(false); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	temp = tempDir + "/" + rand.Text()
+	var t *temp
 	create := func() (err error) {
-		f, err = s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		t, err = s.createTemp()
 		return err
 	}
-	err = s.step("create", tempDir, create)
+	err := s.step("create", tempDir, create)
 	if errors.Is(err, fs.ErrNotExist) { // someone removed .etl
 		if err = s.prepare(true); err == nil {
 			err = create()
 		}
 	}
 	if err != nil {
-		return nil, "", s.classify(err)
+		return nil, s.classify(err)
 	}
-	err = flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
+	err = flock(t.fd, unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		err = s.step("write", tempDir, func() error { _, err := f.Write(data); return err })
+		err = s.step("write", tempDir, func() error { return writeFull(t.fd, data) })
 	}
 	if err == nil {
-		err = s.finish(f, temp, old)
+		err = s.finish(t, old)
 	}
 	if err != nil {
-		f.Close()
-		s.root.Remove(temp)
-		return nil, "", s.classify(err)
+		t.dir.remove(t.name)
+		t.close()
+		return nil, s.classify(err)
 	}
-	return f, temp, nil
+	return t, nil
+}
+
+// createTemp makes an empty temporary file.
+func (s *Store) createTemp() (*temp, error) {
+	d, err := s.ownFolder(tempDir)
+	if err != nil {
+		return nil, err
+	}
+	t := &temp{dir: d, name: rand.Text()}
+	if t.fd, err = d.open(t.name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL); err != nil {
+		d.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// ownFolder opens a folder of .etl, a NotExist error if there is none.
+func (s *Store) ownFolder(name string) (*folder, error) {
+	d, err := s.walk(name)
+	if d == nil && err == nil {
+		err = fault.Wrap(fault.NotExist, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist})
+	}
+	return d, err
 }
 
 // finish gives the temporary file a modification time later than old's and
@@ -363,73 +378,69 @@ func (s *Store) writeTemp(data []byte, old fs.FileInfo) (f *os.File, temp string
 // step grows until the file really is later.
 //
 // INVARIANT: the versions of a key ascend strictly by modification time, so no ETag comes twice.
-func (s *Store) finish(f *os.File, temp string, old fs.FileInfo) error {
-	t := time.Now()
-	if old != nil && !t.After(old.ModTime()) {
-		t = old.ModTime().Add(1)
+func (s *Store) finish(t *temp, old *info) (err error) {
+	at := time.Now()
+	if old != nil && !at.After(old.mod) {
+		at = old.mod.Add(1)
 	}
 	for _, further := range []time.Duration{0, time.Microsecond, time.Millisecond, 20 * time.Millisecond, time.Second, 2 * time.Second} {
-		if err := s.root.Chtimes(temp, time.Time{}, t.Add(further)); err != nil {
+		if err := t.dir.setTime(t.name, at.Add(further)); err != nil {
 			return err
 		}
-		fi, err := f.Stat()
-		if err != nil {
+		if t.fi, err = fstat(t.fd); err != nil {
 			return err
 		}
-		if old == nil || fi.ModTime().After(old.ModTime()) {
-			return s.step("fsync", tempDir, f.Sync)
+		if old == nil || t.fi.mod.After(old.mod) {
+			return s.step("fsync", tempDir, func() error {
+				return os.NewSyscallError("fsync", unInterrupted(func() error { return fsync(t.fd) }))
+			})
 		}
 	}
-	return fault.Errorf(fault.Unavailable, "the file system keeps no modification time later than %s", old.ModTime())
+	return fault.Errorf(fault.Unavailable, "the file system keeps no modification time later than %s", old.mod)
 }
 
-// publish gives the temporary file its name if the condition still holds, and
-// makes that durable.
-func (s *Store) publish(ctx context.Context, key object.Key, f *os.File, temp string, o object.PutOptions) (object.Attrs, error) {
+// publish gives the temporary file its name in d if the condition still holds,
+// and makes that durable.
+func (s *Store) publish(ctx context.Context, key object.Key, d *folder, t *temp, o object.PutOptions) (object.Attrs, error) {
 	unlock, err := s.lock(ctx, key)
 	if err != nil {
 		return object.Attrs{}, err
 	}
-	a, err := s.replace(ctx, key, f, temp, o)
+	err = s.replace(ctx, key, d, t, o)
 	unlock()
 	if err != nil {
 		return object.Attrs{}, err
 	}
-	if err := s.syncDir(path.Dir(string(key))); err != nil {
+	if err := s.syncFolder(d); err != nil {
 		return object.Attrs{}, fault.Wrap(fault.Unknown, fmt.Errorf("the object is there, but a power cut may undo it: %w", s.classify(err)))
 	}
-	return a, nil
+	return t.fi.attrs(key), nil
 }
 
 // replace checks the condition and renames, all under the lock of key.
-func (s *Store) replace(ctx context.Context, key object.Key, f *os.File, temp string, o object.PutOptions) (object.Attrs, error) {
+func (s *Store) replace(ctx context.Context, key object.Key, d *folder, t *temp, o object.PutOptions) error {
 	if err := ctx.Err(); err != nil { // the wait for the lock may have been long
-		return object.Attrs{}, err
+		return err
 	}
-	old, err := s.current(key, o)
+	_, name := split(key)
+	old, err := s.current(d, name, o)
 	if err != nil {
-		return object.Attrs{}, err
+		return err
 	}
-	fi, err := f.Stat()
-	if err == nil && old != nil && !fi.ModTime().After(old.ModTime()) {
+	if old != nil && !t.fi.mod.After(old.mod) {
 		// Another writer overtook this one between its sync and its lock.
-		if err = s.finish(f, temp, old); err == nil {
-			fi, err = f.Stat()
+		if err := s.finish(t, old); err != nil {
+			return s.classify(err)
 		}
 	}
-	if err != nil {
-		return object.Attrs{}, s.classify(err)
-	}
-	if err := s.step("rename", string(key), func() error { return s.root.Rename(temp, string(key)) }); err != nil {
-		// A remote file system may have renamed and lost the answer.
-		for _, no := range []error{syscall.EIO, syscall.ESTALE, syscall.ETIMEDOUT, syscall.EINTR} {
-			if errors.Is(err, no) {
-				return object.Attrs{}, fault.Wrap(fault.Unknown, s.classify(err))
-			}
+	err = s.step("rename", string(key), func() error { return t.dir.rename(t.name, d, name) })
+	// A remote file system may have renamed and lost the answer.
+	for _, no := range []error{syscall.EIO, syscall.ESTALE, syscall.ETIMEDOUT, syscall.EINTR} {
+		if errors.Is(err, no) {
+			return fault.Wrap(fault.Unknown, s.classify(err))
 		}
-		return object.Attrs{}, s.classify(err)
 	}
-	return attrs(key, fi), nil
+	return s.classify(err)
 }
 
 // prepare makes .etl and sweeps it, once for a Store unless again is set.
@@ -440,7 +451,7 @@ func (s *Store) prepare(again bool) error {
 		return nil
 	}
 	for _, d := range []string{tempDir, lockDir} {
-		if err := s.step("mkdir", d, func() error { return s.root.MkdirAll(d, 0o777) }); err != nil {
+		if err := s.step("mkdir", d, func() error { return s.mkdirAll(d) }); err != nil {
 			return s.classify(err)
 		}
 	}
@@ -449,83 +460,106 @@ func (s *Store) prepare(again bool) error {
 	return nil
 }
 
+// mkdirAll makes a folder of .etl and its parents. They need not be durable.
+func (s *Store) mkdirAll(name string) error {
+	d, err := s.top()
+	for seg := range strings.SplitSeq(name, "/") {
+		if err != nil {
+			return err
+		}
+		var sub *folder
+		if err = d.mkdir(seg); err == nil || errors.Is(err, fs.ErrExist) {
+			sub, err = d.sub(seg)
+		}
+		d.close()
+		d = sub
+	}
+	d.close()
+	return err
+}
+
 // sweep removes the temporary files of dead processes: those that nobody holds
 // a flock on. It does what it can: a file that stays costs space, nothing else.
 func (s *Store) sweep() {
-	d, err := s.root.Open(tempDir)
+	d, err := s.ownFolder(tempDir)
 	if err != nil {
 		return
 	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
+	defer d.close()
+	names, _ := d.names()
 	for _, name := range names {
-		name = tempDir + "/" + name
-		if fi, err := s.root.Lstat(name); err != nil || !fi.Mode().IsRegular() || time.Since(fi.ModTime()).Abs() < sweepAge {
+		if fi, err := d.lstat(name); err != nil || fi == nil || !fi.isRegular() || time.Since(fi.mod).Abs() < sweepAge {
 			continue
 		}
-		if f, err := s.root.OpenFile(name, os.O_RDWR, 0); err == nil {
-			if flock(f, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-				s.root.Remove(name)
+		if fd, err := d.open(name, unix.O_RDWR); err == nil {
+			if flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+				d.remove(name)
 			}
-			f.Close()
+			unix.Close(fd)
 		}
 	}
 }
 
-// ensureDir makes a folder and its parents. The first time that this Store uses
-// one it syncs the folder's entry in its parent, even if the folder was there:
-// whoever made it may not have come to that yet.
-func (s *Store) ensureDir(name string) error {
-	if name == "." {
-		return nil
+// isDurable reports whether this Store synced the entry of the folder at name
+// in its parent, and those of its parents.
+func (s *Store) isDurable(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return name == "." || s.durable[name]
+}
+
+// makeFolder opens the folder at the path name and makes it and its parents if
+// need be. The first time that this Store uses one it syncs the folder's entry
+// in its parent, even if the folder was there: whoever made it may not have
+// come to that yet.
+func (s *Store) makeFolder(name string) (*folder, error) {
+	d, err := s.top()
+	if err != nil || name == "." {
+		return d, s.classify(err)
 	}
-	parent := path.Dir(name)
-	if err := s.ensureDir(parent); err != nil {
-		return err
-	}
-	fi, err := s.stat(name)
-	if err != nil {
-		return err
-	}
-	if fi == nil {
-		err := s.step("mkdir", name, func() error { return s.root.Mkdir(name, 0o777) })
-		if errors.Is(err, fs.ErrExist) { // another writer was faster
-			fi, err = s.stat(name)
-		}
+	for seg := range strings.SplitSeq(name, "/") {
+		sub, err := s.makeSub(d, seg)
+		d.close()
 		if err != nil {
-			return s.classify(err)
+			return nil, err
+		}
+		d = sub
+	}
+	return d, nil
+}
+
+// makeSub is makeFolder for one segment below d.
+func (s *Store) makeSub(d *folder, seg string) (*folder, error) {
+	name := d.pathOf(seg)
+	sub, err := d.sub(seg)
+	made := false
+	if errors.Is(err, fs.ErrNotExist) {
+		err = s.step("mkdir", name, func() error { return d.mkdir(seg) })
+		made = err == nil
+		if made || errors.Is(err, fs.ErrExist) { // or another writer was faster
+			sub, err = d.sub(seg)
 		}
 	}
-	if fi != nil {
-		if !fi.IsDir() {
-			return fault.Errorf(fault.Invalid, "%s is an object, so no key can be below it", name)
-		}
-		s.mu.Lock()
-		durable := s.durable[name]
-		s.mu.Unlock()
-		if durable {
-			return nil
-		}
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, fault.Errorf(fault.Invalid, "%s is an object, so no key can be below it", name)
+	case err != nil:
+		return nil, s.classify(err)
+	case !made && s.isDurable(name):
+		return sub, nil
 	}
-	if err := s.syncDir(parent); err != nil {
-		return s.classify(err)
+	if err := s.syncFolder(d); err != nil {
+		sub.close()
+		return nil, s.classify(err)
 	}
 	s.mu.Lock()
 	s.durable[name] = true
 	s.mu.Unlock()
-	return nil
+	return sub, nil
 }
 
-// syncDir makes the entries of a folder durable.
-func (s *Store) syncDir(name string) error {
-	return s.step("fsync", name, func() error {
-		d, err := s.root.Open(name)
-		if err != nil {
-			return err
-		}
-		return syncClose(d)
-	})
-}
+// syncFolder makes the entries of a folder durable.
+func (s *Store) syncFolder(d *folder) error { return s.step("fsync", d.name, d.sync) }
 
 // lock waits for the lock of key, between goroutines and processes, until ctx is done.
 func (s *Store) lock(ctx context.Context, key object.Key) (unlock func(), err error) {
@@ -537,68 +571,55 @@ func (s *Store) lock(ctx context.Context, key object.Key) (unlock func(), err er
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	f, err := s.flockFile(ctx, fmt.Sprintf("%s/%02x", lockDir, i))
+	fd, err := s.flockFile(ctx, fmt.Sprintf("%02x", i))
 	if err != nil {
 		<-s.turn[i]
 		return nil, err
 	}
 	return func() {
-		f.Close() // releases the flock
+		unix.Close(fd) // releases the flock
 		<-s.turn[i]
 	}, nil
 }
 
-// flockFile opens and flocks the lock file at name.
-func (s *Store) flockFile(ctx context.Context, name string) (*os.File, error) {
+// flockFile opens and flocks a lock file. It opens it anew for each write, 5 µs,
+// because one kept open would exclude nobody once someone has removed .etl.
+func (s *Store) flockFile(ctx context.Context, name string) (fd int, err error) {
 	// A holder needs some 20 µs, so the wait starts short; it doubles up to
 	// 10 ms for the case that a process was stopped while it held the lock.
 	wait := 50 * time.Microsecond
 	for {
-		var f *os.File
 		err := s.step("lock", lockDir, func() (err error) {
-			if f, err = s.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+			d, err := s.ownFolder(lockDir)
+			if err != nil {
 				return err
 			}
-			if err = flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-				f.Close()
+			defer d.close()
+			if fd, err = d.open(name, unix.O_RDWR|unix.O_CREAT); err != nil {
+				return err
+			}
+			if err = flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+				unix.Close(fd)
 			}
 			return err
 		})
 		switch {
 		case err == nil:
-			return f, nil
+			return fd, nil
 		case errors.Is(err, fs.ErrNotExist): // someone removed .etl
 			if err := s.prepare(true); err != nil {
-				return nil, err
+				return 0, err
 			}
 		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return nil, s.classify(err)
+			return 0, s.classify(err)
 		}
 		select {
 		case <-time.After(wait):
 			wait = min(2*wait, 10*time.Millisecond)
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
-}
-
-func flock(f *os.File, how int) error {
-	c, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var lockErr error
-	if err := c.Control(func(fd uintptr) {
-		for {
-			if lockErr = syscall.Flock(int(fd), how); lockErr != syscall.EINTR {
-				return
-			}
-		}
-	}); err != nil {
-		return err
-	}
-	return os.NewSyscallError("flock", lockErr)
 }
 
 // List implements object.Store. It holds the names of one folder per level in
@@ -620,18 +641,13 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[object.Attrs,
 			if checkKey(object.Key(folder)) != nil {
 				return // no key can begin so
 			}
-			fi, err := s.stat(folder)
-			if fault.Is(err, fault.Invalid) || err == nil && (fi == nil || !fi.IsDir()) {
-				return
-			}
-			if err != nil {
-				fail(err)
-				return
-			}
 		}
-		root, err := s.root.OpenRoot(folder)
+		d, err := s.walk(folder)
+		if d == nil && (err == nil || fault.Is(err, fault.Invalid)) {
+			return
+		}
 		if err == nil {
-			_, err = walk(ctx, root, base, prefix, yield)
+			_, err = list(ctx, d, base, prefix, yield)
 		}
 		if err != nil && !gone(err) {
 			fail(s.classify(err))
@@ -639,44 +655,39 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[object.Attrs,
 	}
 }
 
-// gone reports whether err says that a file vanished, or was replaced by
-// something that is no folder, while its folder was being listed.
-func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
-// walk yields the objects of one folder, whose keys begin with base, and of
-// those below it, and closes root. prefix is base and at most a part of a name. more is false when yield wants no more.
-func walk(ctx context.Context, root *os.Root, base, prefix string, yield func(object.Attrs, error) bool) (more bool, err error) {
-	defer root.Close()
-	d, err := root.Open(".")
-	if err != nil {
-		return true, err
-	}
-	found, err := d.ReadDir(-1)
-	d.Close()
+// list yields the objects of one folder, whose keys begin with base, and of
+// those below it, and closes d. prefix is base and at most a part of a name.
+// more is false when yield wants no more.
+func list(ctx context.Context, d *folder, base, prefix string, yield func(object.Attrs, error) bool) (more bool, err error) {
+	defer d.close()
+	names, err := d.names()
 	if err != nil {
 		return true, err
 	}
 	// A folder sorts as its name and "/", which is how the keys below it sort:
 	// "a-b" and "a.b" come before "a/b", "a0" after it.
 	type entry struct {
-		key    string
-		folder bool
+		key string
+		fi  *info
 	}
-	entries := make([]entry, 0, len(found))
-	for _, e := range found {
-		key := base + e.Name()
-		if checkKey(object.Key(key)) != nil {
+	entries := make([]entry, 0, len(names))
+	for _, name := range names {
+		key := base + name
+		if !strings.HasPrefix(key+"/", prefix) || checkKey(object.Key(key)) != nil {
 			continue
 		}
+		if err := ctx.Err(); err != nil {
+			return true, err
+		}
+		fi, err := d.lstat(name)
 		switch {
-		case e.IsDir():
-			if key += "/"; strings.HasPrefix(key, prefix) {
-				entries = append(entries, entry{key, true})
-			}
-		case e.Type().IsRegular() && strings.HasPrefix(key, prefix):
-			entries = append(entries, entry{key, false})
+		case err != nil && !gone(err):
+			return true, err
+		case fi == nil:
+		case fi.isDir():
+			entries = append(entries, entry{key + "/", fi})
+		case fi.isRegular() && strings.HasPrefix(key, prefix):
+			entries = append(entries, entry{key, fi})
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
@@ -684,29 +695,21 @@ func walk(ctx context.Context, root *os.Root, base, prefix string, yield func(ob
 		if err := ctx.Err(); err != nil {
 			return true, err
 		}
-		name := e.key[len(base):]
-		if e.folder {
-			sub, err := root.OpenRoot(strings.TrimSuffix(name, "/"))
-			if err == nil {
-				more, err = walk(ctx, sub, e.key, prefix, yield)
-			}
-			switch {
-			case err != nil && !gone(err):
-				return true, err
-			case err == nil && !more:
+		if !e.fi.isDir() {
+			if !yield(e.fi.attrs(object.Key(e.key)), nil) {
 				return false, nil
 			}
 			continue
 		}
-		fi, err := root.Lstat(name)
-		switch {
-		case err != nil && gone(err), err == nil && !fi.Mode().IsRegular():
-			continue
-		case err != nil:
-			return true, err
+		sub, err := d.sub(strings.TrimSuffix(e.key[len(base):], "/"))
+		if err == nil {
+			more, err = list(ctx, sub, e.key, prefix, yield)
 		}
-		if !yield(attrs(object.Key(e.key), fi), nil) {
+		switch {
+		case err == nil && !more:
 			return false, nil
+		case err != nil && !gone(err) && !fault.Is(err, fault.Invalid): // it may be a link by now
+			return true, err
 		}
 	}
 	return true, nil

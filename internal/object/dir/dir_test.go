@@ -623,7 +623,7 @@ func TestSweep(t *testing.T) {
 	leave("dead", 2*time.Minute)
 	leave("dead-future", -2*time.Minute)
 	leave("young", 10*time.Second)
-	if err := flock(leave("alive", 3*time.Hour), syscall.LOCK_EX); err != nil {
+	if err := flock(int(leave("alive", 3*time.Hour).Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	next, err := Open(s.path)
@@ -776,40 +776,70 @@ func TestProcessesKilled(t *testing.T) {
 	}
 }
 
+// cpu reports the processor time of this process, user and system, per
+// operation of the benchmark that it runs in; call the result at its end.
+func cpu(b *testing.B) (report func()) {
+	b.Helper()
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	from := used()
+	return func() { b.ReportMetric(float64(used()-from)/1e3/float64(b.N), "cpu-µs/op") }
+}
+
+// Sizes of a month file: a setpoint, a month of one-minute samples.
+var sizes = []int{6 << 10, 100 << 10}
+
 func BenchmarkPut(b *testing.B) {
-	data := make([]byte, 100<<10) // about a month file
-	for _, workers := range []int{1, 4, 16} {
-		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			s := open(b)
-			mustPut(b, s, "timeseries/2024/01/warm", "")
-			var next atomic.Int64
-			b.SetBytes(int64(len(data)))
-			b.ResetTimer()
-			var wg sync.WaitGroup
-			for range workers {
-				wg.Go(func() {
-					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-						k := object.Key(fmt.Sprintf("timeseries/2024/01/p%d.parquet", i%4500))
-						if _, err := s.Put(context.Background(), k, data, object.PutOptions{}); err != nil {
-							b.Error(err)
-							return
+	for _, size := range sizes {
+		data := make([]byte, size)
+		for _, workers := range []int{1, 4, 16} {
+			b.Run(fmt.Sprintf("KB=%d/workers=%d", size>>10, workers), func(b *testing.B) {
+				s := open(b)
+				mustPut(b, s, "timeseries/2024/01/warm", "")
+				var next atomic.Int64
+				b.SetBytes(int64(len(data)))
+				b.ReportAllocs()
+				b.ResetTimer()
+				report := cpu(b)
+				var wg sync.WaitGroup
+				for range workers {
+					wg.Go(func() {
+						for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+							k := object.Key(fmt.Sprintf("timeseries/2024/01/p%d.parquet", i%4500))
+							if _, err := s.Put(context.Background(), k, data, object.PutOptions{}); err != nil {
+								b.Error(err)
+								return
+							}
 						}
-					}
-				})
-			}
-			wg.Wait()
-		})
+					})
+				}
+				wg.Wait()
+				report()
+			})
+		}
 	}
 }
 
 func BenchmarkGet(b *testing.B) {
-	s := open(b)
-	mustPut(b, s, "timeseries/2024/01/p.parquet", strings.Repeat("x", 100<<10))
-	b.SetBytes(100 << 10)
-	for b.Loop() {
-		if _, _, err := s.Get(b.Context(), "timeseries/2024/01/p.parquet"); err != nil {
-			b.Fatal(err)
-		}
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("KB=%d", size>>10), func(b *testing.B) {
+			s := open(b)
+			mustPut(b, s, "timeseries/2024/01/p.parquet", strings.Repeat("x", size))
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			report := cpu(b)
+			for b.Loop() {
+				if _, _, err := s.Get(b.Context(), "timeseries/2024/01/p.parquet"); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report()
+		})
 	}
 }
 
