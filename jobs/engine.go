@@ -69,9 +69,15 @@ func (e *engine) all(ctx context.Context) error {
 	if _, err := manifests.Register(ctx, e.env.Store, e.plan.source.ID, e.plan.all, e.opts.Adopt); err != nil {
 		return err
 	}
-	if err := e.strays(ctx); err != nil {
-		return err
-	}
+	// The seeks for strays run beside the first month: neither needs the other.
+	var strays errgroup.Group
+	strays.Go(func() error {
+		if err := e.strays(ctx); err != nil && ctx.Err() == nil {
+			e.fail(failure(fmt.Errorf("look for rows that no day holds: %w", err)))
+		}
+		return nil
+	})
+	defer strays.Wait()
 	for i := range e.plan.Months {
 		if e.env.stopped() || ctx.Err() != nil {
 			e.report.Interrupted = true
@@ -115,8 +121,10 @@ func (e *engine) strays(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.mu.Lock()
 	e.report.SamplesRejected += int64(len(rows))
-	e.env.notify(Rejected{Month: manifests.Undated, Point: "several points", Rows: len(rows), Reason: rows[0].Reason, Key: key})
+	e.mu.Unlock()
+	e.send1(Rejected{Month: manifests.Undated, Point: "several points", Rows: len(rows), Reason: rows[0].Reason, Key: key})
 	if len(rows) >= source.MaxStrays {
 		e.warn("more than %d rows have timestamps or point ids that no day holds; the first ones were recorded", source.MaxStrays)
 	}
@@ -214,8 +222,11 @@ func (m *monthRun) extract(ctx context.Context) error {
 			break
 		}
 		g.Go(func() error {
-			if m.env.stopped() || m.dead() != nil {
+			switch {
+			case m.env.stopped():
 				return errStopped
+			case m.dead() != nil:
+				return nil // the job ends for that reason, not because someone asked it to
 			}
 			err := m.batch(gctx, b)
 			switch {
@@ -311,7 +322,8 @@ func (m *monthRun) batch(ctx context.Context, b batch) error {
 	for r, days := range runs {
 		last := r == len(runs)-1
 		pos := 0 // the first point that this run may still deliver
-		stats, err := m.env.Source.Read(ctx, source.Query{Points: b.points, Days: days}, func(batch *sample.Batch) error {
+		_, err := m.env.Source.Read(ctx, source.Query{Points: b.points, Days: days}, func(batch *sample.Batch) error {
+			m.addRead(int64(batch.Len() + len(batch.Rejects))) // now, for the progress and for a run that is cut off
 			for _, rej := range batch.Rejects {
 				id, _ := rej.PointID.V.(int64)
 				w := get(int32(id))
@@ -341,7 +353,6 @@ func (m *monthRun) batch(ctx context.Context, b batch) error {
 		if err != nil {
 			return err
 		}
-		m.addRead(stats.Rows)
 	}
 	return handOn(len(b.points))
 }

@@ -332,7 +332,7 @@ func testManySlices(t *testing.T, h Harness) {
 	for w := range int32(3) {
 		wg.Go(func() {
 			var sl []source.Slice
-			for p := range int32(700) {
+			for p := range int32(400) {
 				for d := range utc.Day(3) {
 					sl = append(sl, source.Slice{Point: w*1000 + p, Day: d0 + d})
 				}

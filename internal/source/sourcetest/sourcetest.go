@@ -5,6 +5,7 @@
 package sourcetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type Harness struct {
 	// connection of Source, each statement by itself or all in one
 	// transaction. It is safe for concurrent use and fails the test on an error.
 	Exec func(t testing.TB, script string)
+	// ManyRows is the number of rows of each of three points that make more
+	// than a batch or a page, 43,200 if zero: a day of one every two seconds.
+	ManyRows int
 }
 
 // Run tries the source that open makes, a new one for each part of the suite.
@@ -402,16 +406,15 @@ func testReadRejects(t *testing.T, h Harness) {
 }
 
 func testReadManyRows(t *testing.T, h Harness) {
-	// 3 × 43,200 rows, more than one batch, and rejects on both sides of its end.
-	const n = 43_200
+	n := cmp.Or(h.ManyRows, 43_200) // with rejects on both sides of the end of a batch
 	h.Exec(t, fmt.Sprintf(`WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < %d)
 		INSERT INTO timeseries (point_id, timestamp, value, quality, flags)
-		SELECT p.p, %d + n * 2000, CASE WHEN n %% 5000 = 4999 THEN 'bad' ELSE p.p * 1000.5 + n END, n %% 256, n
+		SELECT p.p, %d + n * 2000, CASE WHEN n %% 499 = 498 THEN 'bad' ELSE p.p * 1000.5 + n END, n %% 256, n
 		FROM (SELECT 1 p UNION SELECT 2 UNION SELECT 3) p CROSS JOIN i`, n-1, d0.Start()))
 	var want []Sample
 	for p := range int32(3) {
 		for i := range int64(n) {
-			if i%5000 != 4999 {
+			if i%499 != 498 {
 				want = append(want, Sample{p + 1, d0.Start() + i*2000, math.Float64bits(float64(p+1)*1000.5 + float64(i)), uint8(i % 256), uint16(i)})
 			}
 		}
@@ -419,8 +422,8 @@ func testReadManyRows(t *testing.T, h Harness) {
 	q := source.Query{Points: []int32{1, 2, 3}, Days: days(d0, d0+1)}
 	got, rejects := ReadAll(t, h.Source, q)
 	equalRows(t, "many rows", got, want)
-	if len(rejects) != 3*(n/5000) {
-		t.Errorf("%d rejects, want %d", len(rejects), 3*(n/5000))
+	if len(rejects) != 3*(n/499) {
+		t.Errorf("%d rejects, want %d", len(rejects), 3*(n/499))
 	}
 }
 
@@ -515,7 +518,7 @@ func testReadStops(t *testing.T, h Harness) {
 // testReadBesideWriter: rows committed before a read are delivered while others
 // arrive around them.
 func testReadBesideWriter(t *testing.T, h Harness) {
-	const n = 3_000
+	const n = 600
 	h.Exec(t, fmt.Sprintf(`WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < %d)
 		INSERT INTO timeseries (point_id, timestamp, value) SELECT p.p, %d + n * 10, n + 0.25
 		FROM (SELECT 1 p UNION SELECT 2 UNION SELECT 3) p CROSS JOIN i`, n-1, d0.Start()))

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// batchRows bounds a batch of Read: 64 Ki rows of 23 bytes are 1.5 MB.
+	// batchRows is where a batch of Read ends: 64 Ki rows of 23 bytes are 1.5 MB.
 	batchRows = 64 << 10
 	// rejectBytes bounds the rejects of a batch, which may hold text of any length.
 	rejectBytes = 4 << 20
@@ -59,7 +59,7 @@ func (s *Source) Read(ctx context.Context, q source.Query, f func(*sample.Batch)
 				bind(st, 2, after)
 				st.BindInt64(3, q.Days.To.Start())
 				stats.Requests++
-				if after, err = fill(st, id, b); err != nil {
+				if after, err = fill(st, id, b, s.batchRows); err != nil {
 					return fmt.Errorf("point %d: %w", id, err)
 				}
 				if after != nil {
@@ -78,16 +78,16 @@ func (s *Source) Read(ctx context.Context, q source.Query, f func(*sample.Batch)
 	return stats, err
 }
 
-// fill appends rows of a readFrom or readOn to b until it is full, and resets
-// the statement. It returns the timestamp of the last row if there may be more, else nil.
-func fill(st *sqlite.Stmt, id int32, b *sample.Batch) (last any, err error) {
+// fill appends rows of a readFrom or readOn to b until it has as many as rows,
+// and resets the statement. It returns the timestamp of the last row if there may be more, else nil.
+func fill(st *sqlite.Stmt, id int32, b *sample.Batch, rows int) (last any, err error) {
 	defer st.Reset()
 	weight := 0
 	for i := range b.Rejects {
 		weight += rejectWeight(&b.Rejects[i])
 	}
 	for {
-		if b.Len() >= batchRows || weight >= rejectBytes {
+		if b.Len() >= rows || weight >= rejectBytes {
 			return cell(st, 0), nil // a batch is never full before the first step
 		}
 		ok, err := st.Step()

@@ -56,6 +56,8 @@ type Source struct {
 	closing sync.Once
 	closed  chan struct{}
 
+	batchRows int // smaller in tests
+
 	mu     sync.Mutex
 	tables *tables // what inspect found, nil until then
 }
@@ -87,7 +89,7 @@ func Open(path string, o Options) (*Source, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Source{path: path, o: o, closed: make(chan struct{}),
+	s := &Source{path: path, o: o, closed: make(chan struct{}), batchRows: batchRows,
 		readers: make(chan *conn, o.Readers), writer: make(chan *conn, 1)}
 	if err := s.stat(); err != nil && !(o.Create && errors.Is(err, fs.ErrNotExist)) {
 		return nil, err

@@ -77,8 +77,9 @@ func TestConformance(t *testing.T) {
 					}
 				}
 				s = open(t, path, Options{})
+				s.batchRows = 1_000
 				var mu sync.Mutex
-				return sourcetest.Harness{Source: s, Exec: func(t testing.TB, script string) {
+				return sourcetest.Harness{Source: s, ManyRows: 2_160, Exec: func(t testing.TB, script string) {
 					t.Helper()
 					mu.Lock()
 					defer mu.Unlock()
@@ -252,7 +253,7 @@ func TestLocked(t *testing.T) {
 // kept waiting, and f may write itself.
 func TestNoReadTransactionDuringCallback(t *testing.T) {
 	path, s := migrated(t)
-	if err := s.Load(t.Context(), nil, manyRows(2, 86_000)); err != nil {
+	if err := s.Load(t.Context(), nil, manyRows(2, 1_300)); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -262,6 +263,7 @@ func TestNoReadTransactionDuringCallback(t *testing.T) {
 	}
 	c.SetBusyTimeout(0)
 	s = open(t, path, Options{BusyTimeout: time.Millisecond})
+	s.batchRows = 1_000
 	calls, rows := 0, 0
 	_, err := s.Read(t.Context(), source.Query{Points: []int32{1, 2}, Days: oneDay}, func(b *sample.Batch) error {
 		calls++
@@ -271,7 +273,7 @@ func TestNoReadTransactionDuringCallback(t *testing.T) {
 		}
 		return s.Claim(t.Context(), "r", []source.Slice{{Point: 1, Day: d0}})
 	})
-	if err != nil || calls != 3 || rows != 172_000 {
+	if err != nil || calls != 3 || rows != 2_600 {
 		t.Errorf("%d calls with %d rows, %v", calls, rows, err)
 	}
 }
@@ -544,9 +546,10 @@ func TestNowAndClose(t *testing.T) {
 // A cancelled context ends a read that is under way.
 func TestCancelDuringRead(t *testing.T) {
 	_, s := migrated(t)
-	if err := s.Load(t.Context(), nil, manyRows(3, 80_000)); err != nil {
+	if err := s.Load(t.Context(), nil, manyRows(3, 800)); err != nil {
 		t.Fatal(err)
 	}
+	s.batchRows = 1_000
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
 	_, err := s.Read(ctx, source.Query{Points: []int32{1, 2, 3}, Days: oneDay}, func(*sample.Batch) error {
@@ -557,7 +560,7 @@ func TestCancelDuringRead(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || calls != 1 {
 		t.Errorf("%v after %d calls", err, calls)
 	}
-	if n, err := s.Count(t.Context(), source.Query{Points: []int32{1, 2, 3}, Days: oneDay}); err != nil || n != 240_000 {
+	if n, err := s.Count(t.Context(), source.Query{Points: []int32{1, 2, 3}, Days: oneDay}); err != nil || n != 2_400 {
 		t.Errorf("afterwards: %d rows, %v", n, err)
 	}
 }
@@ -599,8 +602,9 @@ func TestBigRejects(t *testing.T) {
 }
 
 func TestBatchBoundaries(t *testing.T) {
-	for _, n := range []int64{batchRows - 1, batchRows, batchRows + 1} {
+	for _, n := range []int64{99, 100, 101, 199, 200, 201} {
 		_, s := migrated(t)
+		s.batchRows = 100
 		b := manyRows(1, n)
 		b.PointID = append(b.PointID, 2)
 		b.Append(d0.Start(), 1, 192, 0)
