@@ -103,12 +103,16 @@ func TestReadOnly(t *testing.T) {
 		if got := keys(t, s, "d/k"); !slices.Equal(got, []string{"d/k"}) {
 			t.Fatalf("list shows %q", got)
 		}
+		before := descriptors(t)
 		for _, k := range []object.Key{"d/k", "d/new", "new/folder/k"} {
 			_, err := s.Put(t.Context(), k, []byte("y"), object.PutOptions{})
 			wantFault(t, err, fault.Unavailable, "read-only")
 			if !strings.Contains(fault.HintOf(err), "mount") {
 				t.Fatalf("hint %q", fault.HintOf(err))
 			}
+		}
+		if after := descriptors(t); after > before {
+			t.Fatalf("%d files are open, %d were before", after, before)
 		}
 		_, err = Open(filepath.Join(path, "new"))
 		wantFault(t, err, fault.Unavailable, "read-only")

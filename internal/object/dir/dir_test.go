@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -203,6 +204,127 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	} else {
 		wantGet(t, s, "k", "x")
+	}
+	if s, err := Open(filepath.Join(link, "new", "store")); err != nil {
+		t.Fatal(err)
+	} else {
+		mustPut(t, s, "k", "y")
+	}
+}
+
+func TestClose(t *testing.T) {
+	s := open(t)
+	mustPut(t, s, "d/k", "x")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, get := s.Get(t.Context(), "d/k")
+	_, put := s.Put(t.Context(), "d/k", nil, object.PutOptions{})
+	var list error
+	for _, list = range s.List(t.Context(), "") {
+	}
+	for what, err := range map[string]error{"get": get, "put": put, "list": list} {
+		if !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%s after Close: %v", what, err)
+		}
+	}
+}
+
+// descriptors counts the open files of this process.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	runtime.GC() // closes those of the stores that a test left open
+	es, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(es)
+}
+
+// TestDescriptors ends each operation in each of its ways, the failures of a
+// write apart, which TestFaultAtEveryStep counts.
+func TestDescriptors(t *testing.T) {
+	s := open(t)
+	a := mustPut(t, s, "a/b/k", "x")
+	mustPut(t, s, "a/c/k", "x")
+	for name, target := range map[string]string{"link": "a", "a/link": "b/k"} {
+		if err := os.Symlink(target, filepath.Join(s.path, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := object.Key("a/" + strings.Repeat("n", 256))
+	before := descriptors(t)
+	for range 20 {
+		for _, k := range []object.Key{"a/b/k", "a", "a/b", "a/b/k/l", "a/b/none", "none/k", "link", "link/b/k", "a/link", long, long + "/k", ".etl/x"} {
+			s.Get(t.Context(), k)
+			s.Put(t.Context(), k, nil, object.PutOptions{IfMatch: "1-1"})
+			if k != "a/b/none" && k != "none/k" {
+				s.Put(t.Context(), k, nil, object.PutOptions{})
+			}
+			keys(t, s, string(k))
+			keys(t, s, string(k)+"/")
+		}
+		for range s.List(t.Context(), "") {
+			break
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range s.List(ctx, "") {
+			cancel()
+		}
+		cancel()
+	}
+	if after := descriptors(t); after > before {
+		t.Fatalf("%d files are open, %d were before", after, before)
+	}
+	if b := wantGet(t, s, "a/b/k", ""); b.ETag == a.ETag {
+		t.Fatal("nothing was written: this test tests nothing")
+	}
+}
+
+func TestMovedFolder(t *testing.T) {
+	// A folder in use is moved away; then a link to it, then a new one takes its place.
+	s := open(t)
+	mustPut(t, s, "a/b/k", "old")
+	at := func(name string) string { return filepath.Join(s.path, name) }
+	if err := os.Rename(at("a"), at("moved")); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := s.Get(t.Context(), "a/b/k")
+	wantFault(t, err, fault.NotExist, "get a/b/k")
+	if err := os.Symlink("moved", at("a")); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = s.Get(t.Context(), "a/b/k")
+	wantFault(t, err, fault.Invalid, "a is a symbolic link")
+	_, err = s.Put(t.Context(), "a/b/k", nil, object.PutOptions{})
+	wantFault(t, err, fault.Invalid, "a is a symbolic link")
+	if err := os.Remove(at("a")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), "a/b/k", []byte("new"), object.PutOptions{IfAbsent: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantGet(t, s, "a/b/k", "new")
+	wantGet(t, s, "moved/b/k", "old")
+
+	// The locks exclude another process also after .etl was moved and made anew.
+	if err := os.Rename(at(".etl"), at("away")); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, other, "a/b/k", "newer")
+	unlock, err := s.lock(t.Context(), "a/b/k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err = other.Put(ctx, "a/b/k", nil, object.PutOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("put under a held lock: %v", err)
 	}
 }
 
@@ -481,9 +603,13 @@ func TestFaultAtEveryStep(t *testing.T) {
 		syscall.EMFILE: fault.Transient, syscall.ESTALE: fault.Transient, syscall.ENOMEM: fault.Transient,
 	}
 	const steps = 12 // of the first write, see TestTrace
+	before := descriptors(t)
 	for no, kind := range kinds {
 		for n := 1; n <= steps; n++ {
-			s := open(t)
+			s, err := Open(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
 			i, broken := 0, ""
 			s.hook = func(op, name string) error {
 				if i++; i == n {
@@ -492,7 +618,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 				}
 				return nil
 			}
-			_, err := s.Put(t.Context(), "a/b/k", []byte("x"), object.PutOptions{IfAbsent: true})
+			_, err = s.Put(t.Context(), "a/b/k", []byte("x"), object.PutOptions{IfAbsent: true})
 			want := kind
 			switch {
 			case broken == "fsync a/b",
@@ -510,6 +636,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				s.Close()
 				continue
 			}
 			wantFault(t, err, fault.NotExist, "")
@@ -519,7 +646,11 @@ func TestFaultAtEveryStep(t *testing.T) {
 			// Once the fault is mended the same store goes on.
 			mustPut(t, s, "a/b/k", "y")
 			wantGet(t, s, "a/b/k", "y")
+			s.Close()
 		}
+	}
+	if after := descriptors(t); after > before {
+		t.Fatalf("%d files are open, %d were before", after, before)
 	}
 }
 

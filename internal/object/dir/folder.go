@@ -3,6 +3,7 @@
 package dir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,11 +24,14 @@ import (
 // directory whatever happens to the path that led to it.
 //
 // They call the system directly: os.Root walks the whole path for each call and
-// os.File offers each file to the poller, which took half the time of a small
-// write. Errors are fs.PathErrors, not classified.
+// os.File offers each file to the poller. With those a write of 6 KB made 100
+// system calls and took 60 µs beside its syncs; so it makes 35 and takes 25 µs.
+// A folder is opened for one operation and not kept: that would save less than
+// 10 µs, and a write could land where somebody has moved the folder long ago.
 //
-// INVARIANT: every open one is closed by the method that opened it or by the
-// one that it was returned to; nothing else closes it.
+// Errors are fs.PathErrors, not classified.
+//
+// INVARIANT: whoever got an open one closes it, once; no finalizer does.
 type folder struct {
 	fd   int
 	name string // path below the store's directory, "." for that itself
@@ -61,7 +65,7 @@ func unInterrupted(f func() error) error {
 	}
 }
 
-// close is called once; on nil it does nothing.
+// close does nothing to nil.
 func (d *folder) close() {
 	if d != nil {
 		unix.Close(d.fd)
@@ -87,12 +91,11 @@ func (d *folder) fail(op, name string, err error) error {
 // sub opens a folder in d: ENOENT if there is nothing, ENOTDIR if there is a
 // regular file, a classified Invalid error if there is anything else.
 func (d *folder) sub(name string) (*folder, error) {
-	sub, err := openFolder(d.fd, name, d.pathOf(name))
+	path := d.pathOf(name)
+	sub, err := openFolder(d.fd, name, path)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		if fi, err := d.lstat(name); err == nil && fi != nil && !fi.isDir() {
-			if err := fi.wantRegular(d.pathOf(name)); err != nil {
-				return nil, err
-			}
+		if fi, statErr := d.lstat(name); statErr == nil && fi != nil && !fi.isDir() {
+			err = cmp.Or(fi.wantRegular(path), err)
 		}
 	}
 	return sub, err
@@ -235,8 +238,11 @@ func writeFull(fd int, b []byte) error {
 	for len(b) > 0 {
 		var n int
 		err := unInterrupted(func() (err error) { n, err = unix.Write(fd, b[:min(len(b), maxCall)]); return err })
-		if err != nil {
+		switch {
+		case err != nil:
 			return os.NewSyscallError("write", err)
+		case n == 0:
+			return io.ErrShortWrite
 		}
 		b = b[n:]
 	}
