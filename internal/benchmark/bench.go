@@ -35,6 +35,9 @@ func (b *bench) all(ctx context.Context) error {
 	if err := errors.Join(os.RemoveAll(runs), os.Mkdir(runs, 0o755)); err != nil {
 		return err
 	}
+	// Nothing is removed before the end: an ext4 without a journal looks at every
+	// inode freed in the last minutes before it makes a new one, so removing the
+	// files of one run would slow the next, whosever it is.
 	defer os.RemoveAll(runs)
 
 	many := manyPoints
@@ -213,9 +216,6 @@ func (b *bench) freshDay(ctx context.Context, d dataset) (cost, error) {
 		theirs = append(theirs, a.Copy+a.Sync)
 		b.report.run("DuckDB COPY + fsync, %s points, run %d: %s + %s, CPU %s, %d files, %s",
 			count(int64(d.fleet.Len())), k+1, seconds(a.Copy), seconds(a.Sync), seconds(a.CPU), a.Files, megabytes(a.Bytes))
-		if err := os.RemoveAll(dir); err != nil {
-			return cost{}, err
-		}
 
 		store := filepath.Join(b.dir, "runs", "store")
 		c, err := b.archive(ctx, d, day, store)
@@ -228,9 +228,6 @@ func (b *bench) freshDay(ctx context.Context, d dataset) (cost, error) {
 		ours = append(ours, c)
 		b.report.run("etl archive, fresh month, %s points, run %d: %s, CPU %s, peak %s, %d files, %s",
 			count(int64(d.fleet.Len())), k+1, seconds(c.Wall), seconds(c.CPU), megabytes(c.RSS), size.files, megabytes(size.bytes))
-		if err := os.RemoveAll(store); err != nil {
-			return cost{}, err
-		}
 	}
 	b.report.duckdb, b.report.threads = a.Version, a.Threads
 	m, base, rows := medianCost(ours), median(theirs), d.rows(1)
@@ -265,15 +262,12 @@ func (b *bench) mergedDay(ctx context.Context, d dataset, fresh cost) error {
 		runs = append(runs, c)
 		b.report.run("etl archive, month of %d days, %s points, run %d: %s, CPU %s, peak %s",
 			days.Len()-1, count(int64(d.fleet.Len())), k+1, seconds(c.Wall), seconds(c.CPU), megabytes(c.RSS))
-		if err := os.RemoveAll(store); err != nil {
-			return err
-		}
 	}
 	m := medianCost(runs)
 	b.report.ratio(fmt.Sprintf("one day, %s points, into a month of %d days", count(int64(d.fleet.Len())), days.Len()-1),
 		seconds(m.Wall), seconds(fresh.Wall)+" (fresh month)", m.Wall.Seconds()/fresh.Wall.Seconds(), 6)
 	b.report.most("– its peak memory", m.RSS, 512<<20)
-	return os.RemoveAll(held)
+	return nil
 }
 
 // linkTree copies a store by hard links; a store replaces files, it never changes one.
@@ -318,7 +312,7 @@ func (b *bench) backfill(ctx context.Context, d dataset) error {
 		etl:  seconds(c.Wall) + ", " + rate(rows, c.Wall), target: "≥ 2.5 M rows/s", met: speed >= 2.5e6,
 	})
 	b.report.most("– its peak memory", c.RSS, 1<<30)
-	return os.RemoveAll(store)
+	return nil
 }
 
 // sizes compares the bytes of the real sets, each as one file per point-month.
