@@ -98,7 +98,7 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 		return err
 	}
 	// The folder of the store is made only once there is a plan to run.
-	env, done, err := c.open(ctx, a, access{source: true, store: perhaps, readers: int(c.extract) + 1})
+	env, done, err := c.open(ctx, a, access{source: true, store: perhaps, readers: int(c.extract) + 2})
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,11 @@ func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
 	if r.SamplesRemoved > 0 {
 		fmt.Fprintf(w, ", %s REMOVED", comma(r.SamplesRemoved))
 	}
-	fmt.Fprintf(w, "; %s files written (%s, checked), %s unchanged; %s, %s samples/s\n", comma(r.FilesWritten), humanize.IBytes(uint64(r.BytesWritten)),
+	checked := "checked"
+	if r.FilesChecked < r.FilesWritten { // it was stopped at once, or a commit failed
+		checked = fmt.Sprintf("%s of them committed and checked", comma(r.FilesChecked))
+	}
+	fmt.Fprintf(w, "; %s files written (%s, %s), %s unchanged; %s, %s samples/s\n", comma(r.FilesWritten), humanize.IBytes(uint64(r.BytesWritten)), checked,
 		comma(r.FilesUnchanged), seconds(r.Elapsed), comma(int64(float64(r.SamplesRead)/max(r.Elapsed, 1e-3))))
 	if p.Late > 0 {
 		fmt.Fprintf(w, "late: %s of the point-days were archived before; rows arrived or changed since, or were rejected\n", comma(p.Late))
@@ -213,10 +217,10 @@ func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
 	printRejected(w, r)
 	printFailures(w, r.Failed)
 	if r.Stopped != "" {
-		fmt.Fprintln(w, "stopped: the rest was not tried; what is listed above is committed, and running the command again does the rest")
+		fmt.Fprintln(w, "stopped: the rest was not tried; what was committed stays, and running the command again does the rest")
 	}
 	if r.Interrupted {
-		fmt.Fprintln(w, "interrupted: what is listed above is committed; run the command again for the rest")
+		fmt.Fprintln(w, "interrupted: what was committed stays; run the command again for the rest")
 	}
 }
 

@@ -42,6 +42,9 @@ The folder is left for you to look around in.`,
 			d.w = a.stderr
 		}
 		sum, err := d.run(cmd.Context())
+		if ctx := cmd.Context(); ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
-	"math"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -367,7 +366,7 @@ func (s *size) String() string { return strings.ReplaceAll(humanize.IBytes(uint6
 func (s *size) Type() string   { return "size" }
 func (s *size) Set(v string) error {
 	n, err := humanize.ParseBytes(v)
-	if err != nil || n > math.MaxInt64 || n < 2<<20 {
+	if err != nil || n > 1<<50 || n < 2<<20 {
 		return fault.Errorf(fault.Usage, "want a size of at least 2MiB, like 512MiB, got %q", v)
 	}
 	*s = size(n)

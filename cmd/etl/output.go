@@ -90,12 +90,7 @@ type whole string
 // printable keeps control characters in names from reaching the terminal, and
 // long names from breaking the table.
 func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '·'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "·"))
+	s = printableLine(s)
 	if utf8.RuneCountInString(s) > 60 {
 		s = string([]rune(s)[:59]) + "…"
 	}
@@ -205,8 +200,8 @@ func (p *progressLine) event(ev jobs.Event) {
 // printableLine is printable without the limit of length.
 func printableLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return ' '
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return '·'
 		}
 		return r
 	}, strings.ToValidUTF8(s, "·"))
@@ -241,7 +236,7 @@ func progressText(command string, p jobs.Progress, elapsed time.Duration) string
 		done, total = p.PointsDone, p.PointsTotal
 	}
 	left := "…"
-	if done > 0 && total >= done {
+	if elapsed > 2*time.Second && done > 0 && total >= done { // earlier it would be a guess
 		left = (time.Duration(float64(elapsed) * float64(total-done) / float64(done))).Round(time.Second).String()
 	}
 	s := max(elapsed.Seconds(), 1e-3)

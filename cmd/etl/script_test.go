@@ -19,8 +19,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"etl": main, "sqlite": sqliteMain})
+	testscript.Main(suite{m}, map[string]func(){"etl": main, "sqlite": sqliteMain})
 }
+
+// suite runs the tests within around, which the integration tests set.
+type suite struct{ m *testing.M }
+
+var around = func(run func() int) int { return run() }
+
+func (s suite) Run() int { return around(s.m.Run) }
 
 // TestScripts runs testdata/script. Beside etl the scripts have
 //
@@ -35,6 +42,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("ETL_SOURCE", "sqlite:d1.sqlite")
 			env.Setenv("ETL_STORE", "file:r2")
 			env.Setenv("ETL_NOW", "2024-02-10T02:00:00Z")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each process would sleep a second at its end
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"json": checkJSON, "flip": flip, "exits": exits},

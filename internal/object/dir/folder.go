@@ -169,6 +169,17 @@ func (d *folder) sync() error {
 	return nil
 }
 
+// folderID tells folders apart whatever their names are by now.
+type folderID struct{ dev, ino uint64 }
+
+func (d *folder) id() (folderID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return folderID{}, &fs.PathError{Op: "stat", Path: d.name, Err: err}
+	}
+	return folderID{uint64(st.Dev), st.Ino}, nil
+}
+
 // info is what the store asks of a file's inode.
 type info struct {
 	mode uint32

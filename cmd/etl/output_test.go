@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
+
+	"etl/internal/utc"
+	"etl/jobs"
+)
+
+func TestTable(t *testing.T) {
+	tb := newTable("name", "rows>", "reason")
+	tb.row("🌡 Zone", comma(1234567), whole(strings.Repeat("long ", 20)+"\x1b[31m"))
+	tb.row(strings.Repeat("x", 500), 1, "a\nb\x1b[2J")
+	var b bytes.Buffer
+	tb.print(&b)
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "NAME ") || !strings.Contains(lines[0], "     ROWS  REASON") {
+		t.Fatalf("%q", lines)
+	}
+	if !strings.Contains(lines[1], "  1,234,567  "+strings.Repeat("long ", 20)) {
+		t.Errorf("a whole cell was cut, or a number is not set to the right: %q", lines[1])
+	}
+	if !strings.Contains(lines[2], "xxx…          1  a·b·[2J") {
+		t.Errorf("%q", lines[2])
+	}
+	if strings.ContainsRune(b.String(), 0x1b) {
+		t.Error("an escape reached the terminal")
+	}
+}
+
+func FuzzPrintable(f *testing.F) {
+	for _, s := range []string{"", "a", "\x1b[2J", "a\xff\u0085b", strings.Repeat("ü", 100), "line\nbreak"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, p := range []string{printable(s), printableLine(s)} {
+			if !utf8.ValidString(p) || strings.ContainsFunc(p, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }) {
+				t.Fatalf("%q became %q", s, p)
+			}
+		}
+		if n := utf8.RuneCountInString(printable(s)); n > 60 {
+			t.Fatalf("%q has %d runes", printable(s), n)
+		}
+	})
+}
+
+func TestProgressText(t *testing.T) {
+	p := jobs.Progress{Month: utc.MonthOf(2024, 1), SlicesDone: 250, SlicesTotal: 1000, Rows: 3_000_000, Files: 50, Bytes: 4 << 20}
+	for want, elapsed := range map[string]time.Duration{
+		"archive 2024-01   25%  3,000,000 samples, 300,000/s  50 files  4.0 MiB  30s left": 10 * time.Second,
+		"archive 2024-01   25%  3,000,000 samples, 3,000,000/s  50 files  4.0 MiB  … left": time.Second,
+	} {
+		if got := progressText("archive", p, elapsed); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := progressText("verify", jobs.Progress{}, 0); strings.Contains(got, "NaN") || strings.Contains(got, "Inf") {
+		t.Errorf("%q", got)
+	}
+	if got := progressText("verify", jobs.Progress{PointsDone: 1, PointsTotal: math.MaxInt64}, time.Hour); got == "" {
+		t.Error("no text")
+	}
+}
+
+// A line longer than the terminal is cut, so that it never scrolls; what people
+// should know is written above it, twenty times at most.
+func TestProgressLine(t *testing.T) {
+	var b bytes.Buffer
+	p := &progressLine{w: &b, command: "archive", start: time.Now(), width: func() int { return 20 }}
+	p.event(jobs.Progress{SlicesDone: 1, SlicesTotal: 2, Rows: 1e9})
+	if line := strings.TrimPrefix(b.String(), "\r\x1b[K"); utf8.RuneCountInString(line) != 19 {
+		t.Errorf("%q", line)
+	}
+	for range 50 {
+		p.event(jobs.Warning{Text: "disk\x1b[2J"})
+	}
+	p.clear()
+	if n := strings.Count(b.String(), "etl: warning: disk·[2J\n"); n != 20 {
+		t.Errorf("%d warnings in %q", n, b.String())
+	}
+}
+
+func FuzzFlagValues(f *testing.F) {
+	for _, s := range []string{"1", "0", "-1", "1024", "1h", "90m", "1h0m0s", "0.5s", "35d", "512MiB", "1.5GiB", "9EB", "zstd", "snappy", "2024-02-20T02:00:00Z", "", "1e9", "10ms"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, v := range []pflag.Value{new(count), new(wait), new(size), new(days), new(codec), new(instant)} {
+			if v.Set(s) != nil {
+				continue
+			}
+			shown := v.String()
+			if err := v.Set(shown); err != nil || v.String() != shown {
+				t.Fatalf("%T: %q is shown as %q, which is read as %q, %v", v, s, shown, v.String(), err)
+			}
+		}
+	})
+}
