@@ -45,7 +45,7 @@ type ArchiveOptions struct {
 	Grace          time.Duration   // default 1 h
 	HotWindow      int             // days, default 35
 	ExtractWorkers int             // default 2
-	WriteWorkers   int             // default 4
+	WriteWorkers   int             // default 16
 	Memory         int64           // bytes that samples in flight may take, default 256 MiB
 	Codec          monthfile.Codec // default zstd
 	CommitEvery    time.Duration   // default: the committer's own pace
@@ -62,7 +62,7 @@ func (o *ArchiveOptions) defaults() {
 		o.ExtractWorkers = 2
 	}
 	if o.WriteWorkers == 0 {
-		o.WriteWorkers = 4
+		o.WriteWorkers = 16
 	}
 	if o.Memory == 0 {
 		o.Memory = 256 << 20

@@ -230,20 +230,45 @@ func appendRejects(c *conn, rejects []sample.Reject, reason func(*sample.Reject)
 	return rejects, err
 }
 
+// bounds is the first and the last timestamp of a point, NULL if it has no rows.
+const bounds = `SELECT
+	(SELECT timestamp FROM timeseries WHERE point_id = ?1 ORDER BY timestamp LIMIT 1),
+	(SELECT timestamp FROM timeseries WHERE point_id = ?1 ORDER BY timestamp DESC LIMIT 1)`
+
 // Strays implements source.Source.
 func (s *Source) Strays(ctx context.Context, points []int32, window utc.Days) ([]sample.Reject, error) {
 	var rejects []sample.Reject
 	reason := func(r *sample.Reject) string { return strayReason(r, window) }
+	from, to := window.From.Start(), window.To.Start()
 	err := s.read(ctx, "look for rows outside of all days", func(c *conn, t *tables) (err error) {
 		for _, id := range points {
 			if len(rejects) >= source.MaxStrays {
 				return nil
 			}
-			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp < ?", int64(id), window.From.Start()); err != nil {
+			// Nearly every point has none: its first and its last row tell.
+			outside := t.nullKey
+			if err := query(c, bounds, func(st *sqlite.Stmt) error {
+				for i := range 2 {
+					switch st.ColumnType(i) {
+					case sqlite.TypeNull: // no rows
+					case sqlite.TypeInteger:
+						outside = outside || st.ColumnInt64(i) < from || st.ColumnInt64(i) >= to
+					default:
+						outside = true
+					}
+				}
+				return nil
+			}, int64(id)); err != nil {
+				return err
+			}
+			if !outside {
+				continue
+			}
+			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp < ?", int64(id), from); err != nil {
 				return err
 			}
 			// Text and blobs sort behind all numbers, so this finds them too.
-			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp >= ?", int64(id), window.To.Start()); err != nil {
+			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp >= ?", int64(id), to); err != nil {
 				return err
 			}
 			if t.nullKey {
