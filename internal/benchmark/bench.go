@@ -24,9 +24,17 @@ type bench struct {
 	self   string // this program's binary
 	log    io.Writer
 	report report
+	// folders counts the names that fresh has given.
+	folders int
 }
 
 func (b *bench) say(format string, a ...any) { fmt.Fprintf(b.log, format+"\n", a...) }
+
+// fresh names a folder that no run has used yet.
+func (b *bench) fresh(name string) string {
+	b.folders++
+	return filepath.Join(b.dir, "runs", fmt.Sprintf("%s-%d", name, b.folders))
+}
 
 // all measures every figure into the report.
 func (b *bench) all(ctx context.Context) error {
@@ -209,7 +217,7 @@ func (b *bench) freshDay(ctx context.Context, d dataset) (cost, error) {
 	var size tier
 	var a copyAnswer
 	for k := range dayRuns {
-		dir := filepath.Join(b.dir, "runs", "duckdb")
+		dir := b.fresh("duckdb")
 		if _, err := b.child(ctx, "copy", copyOptions{d.fleet.Options(), day, dir}, &a); err != nil {
 			return cost{}, err
 		}
@@ -217,7 +225,7 @@ func (b *bench) freshDay(ctx context.Context, d dataset) (cost, error) {
 		b.report.run("DuckDB COPY + fsync, %s points, run %d: %s + %s, CPU %s, %d files, %s",
 			count(int64(d.fleet.Len())), k+1, seconds(a.Copy), seconds(a.Sync), seconds(a.CPU), a.Files, megabytes(a.Bytes))
 
-		store := filepath.Join(b.dir, "runs", "store")
+		store := b.fresh("store")
 		c, err := b.archive(ctx, d, day, store)
 		if err != nil {
 			return cost{}, err
@@ -242,13 +250,13 @@ func (b *bench) mergedDay(ctx context.Context, d dataset, fresh cost) error {
 	days := d.fleet.Days()
 	last := days.To - 1
 	b.say("the last day into a month that holds %d, %d runs", days.Len()-1, dayRuns)
-	held := filepath.Join(b.dir, "runs", "held")
+	held := b.fresh("held")
 	if _, err := b.backfillDays(ctx, d.source(), utc.Days{From: days.From, To: last}, held); err != nil {
 		return err
 	}
 	var runs []cost
 	for k := range dayRuns {
-		store := filepath.Join(b.dir, "runs", "store")
+		store := b.fresh("store")
 		if err := linkTree(held, store); err != nil {
 			return err
 		}
@@ -295,7 +303,7 @@ func (b *bench) backfill(ctx context.Context, d dataset) error {
 	days := d.fleet.Days()
 	rows := d.rows(days.Len())
 	b.say("backfill of %d days", days.Len())
-	store := filepath.Join(b.dir, "runs", "store")
+	store := b.fresh("store")
 	c, err := b.backfillDays(ctx, d.source(), days, store)
 	if err != nil {
 		return err
