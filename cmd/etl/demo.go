@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -180,7 +181,7 @@ func (d *demo) run(ctx context.Context) (demoSummary, error) {
 %s late rows found their way in; all samples are accounted for. %s in all.
 
 Look around:
-  cd %s
+%s  cd %s
   etl points                       # what both tiers hold of each point
   etl verify --deep                # prove it again
   etl archive --dry-run            # what the next nightly run would do
@@ -188,8 +189,20 @@ Look around:
 Any Parquet reader opens r2/timeseries/2024/02/*.parquet. etl.yaml in that folder
 says where D1 and R2 are, and that it is %s there.
 `, comma(sum.Samples), sum.Points, comma(sum.Files), humanize.IBytes(uint64(sum.Bytes)), sum.BytesPerSample,
-		humanize.IBytes(uint64(sum.SQLiteBytes)), comma(int64(sum.Rate)), comma(lateRows), seconds(sum.Elapsed), d.dir, d.now.Format("2006-01-02 15:04 UTC"))
+		humanize.IBytes(uint64(sum.SQLiteBytes)), comma(int64(sum.Rate)), comma(lateRows), seconds(sum.Elapsed), alias(), d.dir, d.now.Format("2006-01-02 15:04 UTC"))
 	return sum, nil
+}
+
+// alias is a line that makes `etl` a command of the shell, "" if it is one.
+func alias() string {
+	if _, err := exec.LookPath("etl"); err == nil {
+		return ""
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("  alias etl='%s'\n", self)
 }
 
 // prepare makes the folder, or clears the one that an earlier demo made.
