@@ -172,13 +172,6 @@ func (r *tReader) i64(typ byte) int64 {
 	return r.varint()
 }
 
-func (r *tReader) boolean(typ byte) bool {
-	if typ != tTrue && typ != tFalse {
-		r.fail()
-	}
-	return typ == tTrue
-}
-
 // bytes returns a part of the input.
 func (r *tReader) bytes(typ byte) []byte {
 	n := r.uvarint()
