@@ -20,7 +20,7 @@ test: ## run the unit and command-line tests
 	$(GO) test ./...
 
 integration: ## run the tests with real processes: races, kill -9, real sensor data
-	$(GO) test -count=1 -tags integration -run Integration ./...
+	$(GO) test -count=1 -tags integration -run Integration ./cmd/etl
 
 bench: build ## measure the whole job beside DuckDB and write docs/benchmarks.md (about 40 min the first time, 15 GB in ./bench)
 	$(GO) run ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md
