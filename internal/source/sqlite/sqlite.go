@@ -106,7 +106,8 @@ func (s *Source) stat() error {
 	info, err := os.Stat(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return s.migrateHint(fault.Wrap(fault.Invalid, fmt.Errorf("open the source: %w", err)))
+		return fault.Hint(fault.Wrap(fault.Invalid, briefError{"open the source: there is no file " + s.path, fs.ErrNotExist}),
+			"is the path right? `etl migrate --source sqlite:%s` makes a new, empty database there", s.path)
 	case err != nil:
 		return fault.Wrap(fault.Unavailable, fmt.Errorf("open the source: %w", err))
 	case info.IsDir():
@@ -117,7 +118,7 @@ func (s *Source) stat() error {
 }
 
 func (s *Source) migrateHint(err error) error {
-	return fault.Hint(err, "etl migrate --source sqlite:%s", s.path)
+	return fault.Hint(err, "run `etl migrate --source sqlite:%s`: it adds what is missing and loses no row", s.path)
 }
 
 // Close closes the connections after the methods that use them have returned.
@@ -167,7 +168,7 @@ func (s *Source) with(ctx context.Context, pool chan *conn, doing string, f func
 		}
 		raw, err := sqlite.OpenConn(s.path, flags)
 		if err != nil {
-			return s.classify(ctx, fmt.Errorf("%s: %w", doing, err))
+			return s.classify(ctx, fmt.Errorf("%s: %w", doing, s.brief(err)))
 		}
 		raw.SetBusyTimeout(s.o.BusyTimeout)
 		c = &conn{Conn: raw}
@@ -180,7 +181,7 @@ func (s *Source) with(ctx context.Context, pool chan *conn, doing string, f func
 		return mine.error
 	}
 	if err != nil {
-		return s.classify(ctx, fmt.Errorf("%s: %w", doing, err))
+		return s.classify(ctx, fmt.Errorf("%s: %w", doing, s.brief(err)))
 	}
 	return nil
 }
@@ -222,6 +223,25 @@ func transaction(c *conn, f func() error) (err error) {
 	}
 	return err
 }
+
+// brief leaves the text of the statement out of an error that is not about the
+// statement but about the file, and names the file instead.
+func (s *Source) brief(err error) error {
+	switch code := sqlite.ErrCode(err).ToPrimary(); code {
+	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultNotADB, sqlite.ResultCorrupt, sqlite.ResultFull,
+		sqlite.ResultReadOnly, sqlite.ResultPerm, sqlite.ResultAuth, sqlite.ResultCantOpen, sqlite.ResultIOErr:
+		return briefError{s.path + ": " + code.Message(), err}
+	}
+	return err
+}
+
+type briefError struct {
+	text string
+	error
+}
+
+func (b briefError) Error() string { return b.text }
+func (b briefError) Unwrap() error { return b.error }
 
 // classify gives an error of SQLite its kind, once.
 func (s *Source) classify(ctx context.Context, err error) error {
