@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -67,14 +68,8 @@ func (s *Source) Migrate(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	err := s.with(ctx, s.writer, "migrate", func(c *conn) error {
-		var pages int
-		if err := query(c, "PRAGMA page_count", func(st *sqlite.Stmt) error { pages = st.ColumnInt(0); return nil }); err != nil {
+		if err := s.beginWAL(ctx, c); err != nil {
 			return err
-		}
-		if pages == 0 {
-			if err := exec(c, "PRAGMA journal_mode = wal"); err != nil {
-				return err
-			}
 		}
 		if err := transaction(c, func() error { return adopt(c) }); err != nil {
 			return err
@@ -94,6 +89,26 @@ func (s *Source) Migrate(ctx context.Context) ([]string, error) {
 	s.tables = nil
 	s.mu.Unlock()
 	return names, err
+}
+
+// beginWAL puts an empty database in WAL mode. SQLite does not wait for a lock
+// there when two processes try at once: the one that was refused looks again.
+func (s *Source) beginWAL(ctx context.Context, c *conn) error {
+	for deadline := time.Now().Add(s.o.BusyTimeout); ; {
+		var pages int
+		err := query(c, "PRAGMA page_count", func(st *sqlite.Stmt) error { pages = st.ColumnInt(0); return nil })
+		if err == nil && pages == 0 {
+			err = exec(c, "PRAGMA journal_mode = wal")
+		}
+		if sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // apply applies a migration with its line in d1_migrations unless it was
