@@ -161,9 +161,8 @@ type monthRun struct {
 
 // written is what a writer did for a point.
 type written struct {
-	slices   []source.Slice // to confirm: the days without rejects
-	file     bool           // a month file was written
-	rejected int
+	slices []source.Slice // to confirm: the days without rejects
+	file   bool           // a month file was written
 }
 
 func (e *engine) month(ctx context.Context, mp *MonthPlan) error {
@@ -407,7 +406,7 @@ func (m *monthRun) one(ctx context.Context, wr *writer, w *work) {
 		}
 		return
 	}
-	done := &written{file: res.file, rejected: len(w.rejects)}
+	done := &written{file: res.file}
 	lost := w.lost(m.mp.Month)
 	if lost != 0 {
 		m.warn("%s %s: the rows of %d days have left the source, and the archive does not hold them; these days stay unarchived", w.point.Name, m.mp.Month, lost.Len())

@@ -116,7 +116,6 @@ func (f Failure) Err() error { return f.err }
 // MonthReport is what a job did to one month.
 type MonthReport struct {
 	Month          utc.Month `json:"month"`
-	Days           utc.Days  `json:"-"`
 	FirstDay       utc.Day   `json:"first_day"`
 	LastDay        utc.Day   `json:"last_day"`
 	Points         int       `json:"points"`

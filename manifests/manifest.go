@@ -279,9 +279,9 @@ func (e *Entry) check(month utc.Month) error {
 		return fmt.Errorf("a file of %d bytes", e.Bytes)
 	case e.ETag == "" || strings.ContainsAny(e.ETag, "\"\r\n\x00"):
 		return fmt.Errorf("etag %.80q", e.ETag)
-	case !isSHA256(e.SHA256):
+	case !sample.IsSHA256(e.SHA256):
 		return fmt.Errorf("sha256 %.80q is not 64 hex digits", e.SHA256)
-	case !isSHA256(e.RowsSHA256):
+	case !sample.IsSHA256(e.RowsSHA256):
 		return fmt.Errorf("rows_sha256 %.80q is not 64 hex digits", e.RowsSHA256)
 	}
 	return nil
@@ -293,26 +293,14 @@ func onDay(ms int64, month utc.Month, i int) bool {
 	return ms >= day.Start() && ms < day.End()
 }
 
-func isSHA256(s string) bool {
-	if len(s) != 64 {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 // Encode writes a manifest: the same manifest always as the same bytes, one
 // point a line, so that a diff or a grep shows points.
 func Encode(m *Manifest) []byte {
 	b := make([]byte, 0, 256+640*len(m.Points))
 	b = append(b, "{\n\"format\":\""+Format+"\",\n\"version\":"...)
 	b = strconv.AppendInt(b, FormatVersion, 10)
-	b = appendString(append(b, ",\n\"commit\":"...), m.Commit)
-	b = appendString(append(b, ",\n\"month\":"...), m.Month.String())
+	b = sample.AppendJSONString(append(b, ",\n\"commit\":"...), m.Commit)
+	b = sample.AppendJSONString(append(b, ",\n\"month\":"...), m.Month.String())
 	b = appendInt(append(b, ",\n\"totals\":{\"points\":"...), int64(m.Totals.Points))
 	b = appendInt(append(b, ",\"files\":"...), int64(m.Totals.Files))
 	b = appendInt(append(b, ",\"samples\":"...), m.Totals.Samples)
@@ -329,12 +317,12 @@ func Encode(m *Manifest) []byte {
 
 func (e *Entry) appendJSON(b []byte) []byte {
 	b = appendInt(append(b, `{"id":`...), int64(e.ID))
-	b = appendString(append(b, `,"name":`...), e.Name)
-	b = appendString(append(b, `,"path":`...), string(e.Path))
+	b = sample.AppendJSONString(append(b, `,"name":`...), e.Name)
+	b = sample.AppendJSONString(append(b, `,"path":`...), string(e.Path))
 	b = appendInt(append(b, `,"bytes":`...), e.Bytes)
-	b = appendString(append(b, `,"etag":`...), e.ETag)
-	b = appendString(append(b, `,"sha256":`...), e.SHA256)
-	b = appendString(append(b, `,"rows_sha256":`...), e.RowsSHA256)
+	b = sample.AppendJSONString(append(b, `,"etag":`...), e.ETag)
+	b = sample.AppendJSONString(append(b, `,"sha256":`...), e.SHA256)
+	b = sample.AppendJSONString(append(b, `,"rows_sha256":`...), e.RowsSHA256)
 	b = appendInt(append(b, `,"samples":`...), e.Samples)
 	b = appendOptional(append(b, `,"first":`...), e.First)
 	b = appendOptional(append(b, `,"last":`...), e.Last)
@@ -359,22 +347,6 @@ func appendOptional(b []byte, n *int64) []byte {
 		return append(b, "null"...)
 	}
 	return appendInt(b, *n)
-}
-
-// appendString writes s as a JSON string; what is not UTF-8 becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	for _, r := range s { // each byte that is not UTF-8 comes as U+FFFD
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r < 0x20:
-			b = fmt.Appendf(b, `\u%04x`, r)
-		default:
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return append(b, '"')
 }
 
 // clean is s as JSON can hold it: each byte that is not UTF-8 becomes U+FFFD.

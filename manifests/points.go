@@ -88,7 +88,7 @@ func DecodePoints(data []byte) (*Catalog, error) {
 func EncodePoints(c *Catalog) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "{\n\"format\":%q,\n\"version\":%d,\n\"source_id\":", PointsFormat, PointsVersion)
-	b.Write(appendString(nil, c.SourceID))
+	b.Write(sample.AppendJSONString(nil, c.SourceID))
 	b.WriteString(",\n\"points\":[")
 	for i := range c.Points {
 		if i > 0 {

@@ -399,13 +399,12 @@ type codec monthfile.Codec
 func (c *codec) String() string { return monthfile.Codec(*c).String() }
 func (c *codec) Type() string   { return "codec" }
 func (c *codec) Set(v string) error {
-	for _, k := range []monthfile.Codec{monthfile.Zstd, monthfile.Snappy} {
-		if v == k.String() {
-			*c = codec(k)
-			return nil
-		}
+	k, err := monthfile.ParseCodec(v)
+	if err != nil {
+		return err
 	}
-	return fault.Errorf(fault.Usage, "want zstd or snappy, got %q", v)
+	*c = codec(k)
+	return nil
 }
 
 // instant is a flag of a time, like 2024-02-20T02:00:00Z.

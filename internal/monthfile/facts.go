@@ -22,7 +22,7 @@ func appendFacts(b []byte, m *Meta, rowsSHA256 string) []byte {
 	b = append(b, `,"id":`...)
 	b = strconv.AppendInt(b, int64(m.PointID), 10)
 	b = append(b, `,"name":`...)
-	b = appendJSONString(b, m.PointName)
+	b = sample.AppendJSONString(b, m.PointName)
 	b = append(b, `,"month":"`...)
 	b = append(b, m.Month.String()...)
 	b = append(b, `","days":[`...)
@@ -57,22 +57,6 @@ func appendDay(b []byte, n int32) []byte {
 	return strconv.AppendInt(b, int64(n), 10)
 }
 
-// appendJSONString quotes valid UTF-8, escaping only what JSON must have escaped.
-func appendJSONString(b []byte, s string) []byte {
-	b = append(b, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < 0x20:
-			b = fmt.Appendf(b, `\u%04x`, c)
-		default:
-			b = append(b, c)
-		}
-	}
-	return append(b, '"')
-}
-
 // parseFacts reads the facts. Fields that it does not know are ignored; those
 // that it knows must be there and in range.
 func parseFacts(b []byte) (m Meta, rowsSHA256 string, err error) {
@@ -102,21 +86,12 @@ func parseFacts(b []byte) (m Meta, rowsSHA256 string, err error) {
 	if f.ID == nil || f.Name == nil || f.Month == nil {
 		return m, "", corrupt("facts: id, name or month is missing")
 	}
-	if !isSHA256(f.Rows) {
+	if !sample.IsSHA256(f.Rows) {
 		return m, "", corrupt("facts: rows_sha256 %.80q is not 64 lower-case hex digits", f.Rows)
 	}
 	m = Meta{PointID: *f.ID, PointName: *f.Name, Month: *f.Month}
 	m.Days, err = parseDays(f.Days, m.Month.Len())
 	return m, f.Rows, err
-}
-
-func isSHA256(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return len(s) == 64
 }
 
 // parseDays reads the entries of the day array, each a count for one day or

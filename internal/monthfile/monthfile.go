@@ -74,7 +74,7 @@ func ParseCodec(s string) (Codec, error) {
 	case "snappy":
 		return Snappy, nil
 	}
-	return 0, fault.Errorf(fault.Usage, "codec %q: want zstd or snappy", s)
+	return 0, fault.Errorf(fault.Usage, "want zstd or snappy, got %q", s)
 }
 
 // Options say how to encode. The zero value is the default.
