@@ -338,23 +338,26 @@ func (p *ArchivePlan) checkReplace(ctx context.Context, env Env, ids []int32) er
 			return err
 		}
 		rng := p.Range.Intersect(m.Days())
+		cold := make(map[int32]int64)
+		var count []int32
 		for _, id := range ids {
 			e := man.Entry(id)
 			if e == nil {
 				continue
 			}
-			var cold int64
 			for d := rng.From; d < rng.To; d++ {
-				cold += int64(max(0, e.Days[d-m.First()]))
+				cold[id] += int64(max(0, e.Days[d-m.First()]))
 			}
-			if cold == 0 {
-				continue
+			if cold[id] > 0 {
+				count = append(count, id)
 			}
-			hot, err := env.Source.Count(ctx, source.Query{Points: []int32{id}, Days: rng})
-			if err != nil {
-				return err
-			}
-			p.AtRisk += max(0, cold-hot)
+		}
+		hot, err := env.Source.Count(ctx, source.Query{Points: count, Days: rng})
+		if err != nil {
+			return err
+		}
+		for _, id := range count {
+			p.AtRisk += max(0, cold[id]-hot[id])
 		}
 	}
 	return nil
@@ -368,15 +371,21 @@ func (p *ArchivePlan) Estimate(ctx context.Context, env Env) error {
 		mp := &p.Months[i]
 		step := max(1, len(mp.want)/sampled)
 		var rows, slices int64
+		few := MonthPlan{Month: mp.Month}
 		for k := 0; k < len(mp.want); k += step {
-			for _, run := range mp.want[k].days.Runs(mp.Month) {
-				n, err := env.Source.Count(ctx, source.Query{Points: []int32{mp.want[k].point}, Days: run})
+			few.want = append(few.want, mp.want[k])
+			slices += int64(mp.want[k].days.Len())
+		}
+		for _, b := range few.batches() {
+			for _, run := range b.days.Runs(mp.Month) {
+				counts, err := env.Source.Count(ctx, source.Query{Points: b.points, Days: run})
 				if err != nil {
 					return err
 				}
-				rows += n
+				for _, n := range counts {
+					rows += n
+				}
 			}
-			slices += int64(mp.want[k].days.Len())
 		}
 		p.EstimatedRows += rows * mp.PointDays / max(1, slices)
 	}

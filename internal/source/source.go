@@ -49,8 +49,9 @@ type Source interface {
 	// it is delivered.
 	Read(ctx context.Context, q Query, f func(*sample.Batch) error) (Stats, error)
 
-	// Count is the number of rows that Read would deliver, for estimates.
-	Count(ctx context.Context, q Query) (int64, error)
+	// Count is the number of rows that Read would deliver of each point, for
+	// estimates; points without rows are left out. It reads as many rows.
+	Count(ctx context.Context, q Query) (map[int32]int64, error)
 
 	// Strays returns rows of the given points that no day of window holds
 	// (timestamps before or after it, or that are no integer), at most
@@ -120,16 +121,28 @@ type Ledger interface {
 	// many those were.
 	Confirm(ctx context.Context, run string, slices []Slice) (int, error)
 
-	// Log records the state of a run in archive_state: the first call with a
-	// Run.ID inserts it, later ones update it. It is only a log, never a gate.
+	Journal
+}
+
+// Journal keeps the log of runs, archive_state. It is only a log, never a gate.
+type Journal interface {
+	// Log records the state of a run and the time as its heartbeat: the first
+	// call with a Run.ID inserts it, later ones update it, whatever has become
+	// of the line meanwhile.
 	Log(context.Context, Run) error
+
+	// CloseCrashed sets the status of the runs that are running and whose last
+	// heartbeat is longer ago than silent, by the source's clock, to crashed, and
+	// returns their IDs. Such a run, should it still be alive, sets its own line
+	// again when it ends.
+	CloseCrashed(ctx context.Context, silent time.Duration) ([]string, error)
 }
 
 // Run is one line of the log archive_state.
 type Run struct {
 	ID       string // unique
 	Command  string // archive, backfill, rearchive
-	Status   string // running, done, partial, failed, interrupted
+	Status   string // running, done, partial, failed, interrupted; crashed is set by others
 	Started  time.Time
 	Finished time.Time // zero while running
 	Days     utc.Days
@@ -155,13 +168,53 @@ type Grouper interface {
 	Group(ctx context.Context, name string) ([]int32, error)
 }
 
+// Registrar makes points (a type assertion finds it): the points table is the
+// one authority for ids.
+type Registrar interface {
+	// CreatePoints makes sure that a point of each name exists and returns the
+	// ids by name. Names that exist already keep their ids; calling it again
+	// changes nothing.
+	CreatePoints(ctx context.Context, names []string) (map[string]int32, error)
+}
+
+// Partial is a source that knows only what was given to it, such as files of
+// history (a type assertion finds it): that it holds no rows of a day does not
+// say that there were none.
+type Partial interface {
+	// Held calls f with the slices of the points on the days that hold rows,
+	// rejects included, in order of (point, day).
+	Held(ctx context.Context, points []int32, days utc.Days, f func(Slice)) error
+	// Span is the range of all days that hold rows; empty if none do.
+	Span(context.Context) (utc.Days, error)
+}
+
+// Usage is what a source was asked for since it was opened, as it is billed.
+type Usage struct {
+	Requests    int64 `json:"requests"`     // attempts that were sent, repeated ones included
+	Retries     int64 `json:"retries"`      // the repeated ones among them
+	RowsRead    int64 `json:"rows_read"`    // rows scanned, as D1 counts them
+	RowsWritten int64 `json:"rows_written"` // rows and index entries written
+}
+
+// Meter is a source whose use is billed (a type assertion finds it).
+type Meter interface{ Usage() Usage }
+
+// TimeTraveler can be restored to a moment of the past (a type assertion finds it).
+type TimeTraveler interface {
+	// Bookmark names this moment, for a restore by the provider's tools.
+	Bookmark(context.Context) (string, error)
+}
+
 // Summary is what the hot tier holds of one point.
 type Summary struct {
 	First, Last int64 // Unix milliseconds of the first and last row; Rows = 0 leaves them 0
-	Rows        int64
+	Rows        int64 // NotCounted where counting would be billed
 }
 
-// Summarizer counts hot rows per point (a type assertion finds it).
+// NotCounted is Summary.Rows where there are rows that were not counted.
+const NotCounted = -1
+
+// Summarizer tells what the hot tier holds of points (a type assertion finds it).
 type Summarizer interface {
 	// Summaries calls f for each given point, ascending.
 	Summaries(ctx context.Context, points []int32, f func(id int32, s Summary)) error

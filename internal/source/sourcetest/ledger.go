@@ -374,6 +374,47 @@ func testLog(t *testing.T, h Harness) {
 	check("SELECT first_day IS NULL AND last_day IS NULL FROM archive_state WHERE run = 'run-2'")
 }
 
+func testCrashed(t *testing.T, h Harness) {
+	l := ledger(t, h)
+	closed := func(silent time.Duration, want ...string) {
+		t.Helper()
+		got, err := l.CloseCrashed(t.Context(), silent)
+		if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+			t.Errorf("closed %q, %v; want %q", got, err, want)
+		}
+	}
+	closed(15 * time.Minute)
+	run := source.Run{Command: "archive", Status: "running", Started: time.UnixMilli(1_700_000_000_000)}
+	for _, id := range []string{"alive", "silent", "later", "old"} {
+		run.ID = id
+		if err := l.Log(t.Context(), run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run.ID, run.Status, run.Finished = "done", "done", time.UnixMilli(1_700_000_005_000)
+	if err := l.Log(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	h.Exec(t, `UPDATE archive_state SET heartbeat_at = heartbeat_at - 16 * 60000 WHERE run IN ('silent', 'done', 'later');
+		UPDATE archive_state SET heartbeat_at = NULL WHERE run = 'old'`)
+	closed(17*time.Minute, "old")
+	closed(15*time.Minute, "later", "silent")
+	closed(15 * time.Minute)
+	check := func(condition string) {
+		t.Helper()
+		h.Exec(t, "DROP TABLE IF EXISTS checked; CREATE TABLE checked (ok INTEGER NOT NULL CHECK (ok = 1)); INSERT INTO checked SELECT ("+condition+")")
+	}
+	check("SELECT count(*) = 3 FROM archive_state WHERE status = 'crashed' AND archived_at >= heartbeat_at IS NOT FALSE AND error IS NOT NULL AND run IN ('later', 'silent', 'old')")
+	check("SELECT count(*) = 1 FROM archive_state WHERE status = 'running' AND archived_at IS NULL AND error IS NULL AND run = 'alive'")
+	check("SELECT count(*) = 1 FROM archive_state WHERE status = 'done' AND archived_at = 1700000005000 AND run = 'done'")
+	// It was alive after all.
+	run.ID = "later"
+	if err := l.Log(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	check("SELECT status = 'done' AND archived_at = 1700000005000 AND error IS NULL FROM archive_state WHERE run = 'later'")
+}
+
 const gate = "abs(random() % 1000) = 0"
 
 // ungate makes the retention trigger fire on every insert.

@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -149,6 +151,54 @@ func (s *Source) Log(ctx context.Context, r source.Run) error {
 			r.ID, r.Command, r.Status, r.Started.UnixMilli(), s.o.Now().UnixMilli(), finished,
 			first, last, r.Records, r.Files, r.Bytes, failure)
 	})
+}
+
+// CloseCrashed implements source.Journal.
+func (s *Source) CloseCrashed(ctx context.Context, silent time.Duration) ([]string, error) {
+	var runs []string
+	err := s.write(ctx, "close crashed runs", func(c *conn) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		now := s.o.Now()
+		return query(c, `UPDATE archive_state SET status = 'crashed', archived_at = ?1, error = 'no heartbeat; closed by a later run'
+			WHERE status = 'running' AND (heartbeat_at IS NULL OR heartbeat_at < ?2) RETURNING run`, func(st *sqlite.Stmt) error {
+			runs = append(runs, st.ColumnText(0))
+			return nil
+		}, now.UnixMilli(), now.Add(-silent).UnixMilli())
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(runs)
+	return runs, nil
+}
+
+// CreatePoints implements source.Registrar: one transaction.
+func (s *Source) CreatePoints(ctx context.Context, names []string) (map[string]int32, error) {
+	ids := make(map[string]int32, len(names))
+	err := s.write(ctx, fmt.Sprintf("create %d points", len(names)), func(c *conn) error {
+		for _, name := range names {
+			if err := exec(c, "INSERT INTO points (name) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM points WHERE name = ?1)", name); err != nil {
+				return err
+			}
+			if err := query(c, "SELECT id FROM points WHERE name = ? LIMIT 1", func(st *sqlite.Stmt) error {
+				id := st.ColumnInt64(0)
+				if id != int64(int32(id)) {
+					return fault.Errorf(fault.Invalid, "point %q has the id %d, want a 32-bit integer", name, id)
+				}
+				ids[name] = int32(id)
+				return nil
+			}, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
 
 // Load puts points and samples into the tables in one transaction, over what

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 
 	"zombiezen.com/go/sqlite"
 
@@ -84,7 +83,7 @@ func fill(st *sqlite.Stmt, id int32, b *sample.Batch, rows int) (last any, err e
 	defer st.Reset()
 	weight := 0
 	for i := range b.Rejects {
-		weight += rejectWeight(&b.Rejects[i])
+		weight += source.RejectWeight(&b.Rejects[i])
 	}
 	for {
 		if b.Len() >= rows || weight >= rejectBytes {
@@ -104,7 +103,7 @@ func fill(st *sqlite.Stmt, id int32, b *sample.Batch, rows int) (last any, err e
 				value = sample.Null
 			case sqlite.TypeInteger:
 				n := st.ColumnInt64(1)
-				value, fits = float64(n), exact(n)
+				value, fits = float64(n), source.Exact(n)
 			default:
 				fits = false
 			}
@@ -118,28 +117,10 @@ func fill(st *sqlite.Stmt, id int32, b *sample.Batch, rows int) (last any, err e
 		}
 		r := sample.Reject{PointID: sample.Cell{V: int64(id)}, Timestamp: sample.Cell{V: cell(st, 0)},
 			Value: sample.Cell{V: cell(st, 1)}, Quality: sample.Cell{V: cell(st, 2)}, Flags: sample.Cell{V: cell(st, 3)}}
-		r.Reason = rowReason(&r)
+		r.Reason = source.RowReason(&r)
 		b.Rejects = append(b.Rejects, r)
-		weight += rejectWeight(&r)
+		weight += source.RejectWeight(&r)
 	}
-}
-
-// exact reports whether n is a float64 without loss, whatever the conversion:
-// up to 2^53 every integer is.
-func exact(n int64) bool { return n >= -1<<53 && n <= 1<<53 }
-
-// rejectWeight is about the memory of a reject in bytes.
-func rejectWeight(r *sample.Reject) int {
-	n := 256
-	for _, c := range []sample.Cell{r.Timestamp, r.Value, r.Quality, r.Flags} {
-		switch v := c.V.(type) {
-		case string:
-			n += len(v)
-		case []byte:
-			n += len(v)
-		}
-	}
-	return n
 }
 
 // cell is a column of the current row as it is stored. The classes must be
@@ -158,59 +139,6 @@ func cell(st *sqlite.Stmt, i int) any {
 		return b
 	}
 	return nil
-}
-
-// class names the storage class of a cell as SQLite does.
-func class(c sample.Cell) string {
-	switch c.V.(type) {
-	case int64:
-		return "INTEGER"
-	case float64:
-		return "REAL"
-	case string:
-		return "TEXT"
-	case []byte:
-		return "BLOB"
-	}
-	return "NULL"
-}
-
-// rowReason says why no sample can hold a row of a day.
-func rowReason(r *sample.Reject) string {
-	var why []string
-	if _, ok := r.Timestamp.V.(int64); !ok {
-		why = append(why, fmt.Sprintf("timestamp is %s, want an INTEGER of milliseconds", class(r.Timestamp)))
-	}
-	switch v := r.Value.V.(type) {
-	case nil, float64:
-	case int64:
-		if !exact(v) {
-			why = append(why, fmt.Sprintf("value is the integer %d, which no REAL holds exactly", v))
-		}
-	default:
-		why = append(why, fmt.Sprintf("value is %s, want a number or NULL", class(r.Value)))
-	}
-	for _, c := range []struct {
-		name string
-		cell sample.Cell
-		max  int64
-	}{{"quality", r.Quality, math.MaxUint8}, {"flags", r.Flags, math.MaxUint16}} {
-		switch v, ok := c.cell.V.(int64); {
-		case !ok:
-			why = append(why, fmt.Sprintf("%s is %s, want an INTEGER from 0 to %d", c.name, class(c.cell), c.max))
-		case v < 0 || v > c.max:
-			why = append(why, fmt.Sprintf("%s is %d, want 0 to %d", c.name, v, c.max))
-		}
-	}
-	return strings.Join(why, "; ")
-}
-
-// idReason says why no point can hold a row.
-func idReason(r *sample.Reject) string {
-	if id, ok := r.PointID.V.(int64); ok {
-		return fmt.Sprintf("point_id is %d, want a 32-bit integer", id)
-	}
-	return fmt.Sprintf("point_id is %s, want a 32-bit integer", class(r.PointID))
 }
 
 // appendRejects appends the rows of timeseries that match where, up to
@@ -238,7 +166,7 @@ const bounds = `SELECT
 // Strays implements source.Source.
 func (s *Source) Strays(ctx context.Context, points []int32, window utc.Days) ([]sample.Reject, error) {
 	var rejects []sample.Reject
-	reason := func(r *sample.Reject) string { return strayReason(r, window) }
+	reason := func(r *sample.Reject) string { return source.StrayReason(r, window) }
 	from, to := window.From.Start(), window.To.Start()
 	err := s.read(ctx, "look for rows outside of all days", func(c *conn, t *tables) (err error) {
 		for _, id := range points {
@@ -285,46 +213,27 @@ func (s *Source) Strays(ctx context.Context, points []int32, window utc.Days) ([
 	return rejects, nil
 }
 
-// strayReason says why no day of window holds a row, and what its timestamp
-// looks like in another unit.
-func strayReason(r *sample.Reject, window utc.Days) string {
-	ts, ok := r.Timestamp.V.(int64)
-	if !ok {
-		return fmt.Sprintf("timestamp is %s, want an INTEGER of milliseconds", class(r.Timestamp))
-	}
-	from, to := window.From.Start(), window.To.Start()
-	why := fmt.Sprintf("timestamp %d is before %s", ts, window.From)
-	if ts >= to {
-		why = fmt.Sprintf("timestamp %d is after %s", ts, window.To-1)
-	}
-	switch {
-	case ts >= from/1000 && ts < to/1000:
-		why += ", and looks like seconds"
-	case ts/1000 >= from && ts/1000 < to:
-		why += ", and looks like microseconds"
-	case ts/1_000_000 >= from && ts/1_000_000 < to:
-		why += ", and looks like nanoseconds"
-	}
-	return why
-}
-
 // Count implements source.Source.
-func (s *Source) Count(ctx context.Context, q source.Query) (int64, error) {
-	var n int64
+func (s *Source) Count(ctx context.Context, q source.Query) (map[int32]int64, error) {
+	counts := make(map[int32]int64)
 	if q.Days.Empty() {
-		return 0, nil
+		return counts, nil
 	}
 	err := s.read(ctx, fmt.Sprintf("count %s", q.Days), func(c *conn, _ *tables) error {
 		for _, id := range q.Points {
 			if err := query(c, "SELECT count(*) FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?",
-				func(st *sqlite.Stmt) error { n += st.ColumnInt64(0); return nil },
-				int64(id), q.Days.From.Start(), q.Days.To.Start()); err != nil {
+				func(st *sqlite.Stmt) error {
+					if n := st.ColumnInt64(0); n > 0 {
+						counts[id] = n
+					}
+					return nil
+				}, int64(id), q.Days.From.Start(), q.Days.To.Start()); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return n, err
+	return counts, err
 }
 
 // Summaries implements source.Summarizer. First and Last leave out rows whose

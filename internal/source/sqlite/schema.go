@@ -216,12 +216,12 @@ func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, e
 			wheres = append(wheres, "point_id IS NULL")
 		}
 		for _, w := range wheres {
-			if rejects, err = appendRejects(c, rejects, idReason, w); err != nil {
+			if rejects, err = appendRejects(c, rejects, source.IDReason, w); err != nil {
 				return err
 			}
 		}
 		for _, id := range odd {
-			if rejects, err = appendRejects(c, rejects, idReason, "point_id = ?", id); err != nil {
+			if rejects, err = appendRejects(c, rejects, source.IDReason, "point_id = ?", id); err != nil {
 				return err
 			}
 		}

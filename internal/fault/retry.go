@@ -1,0 +1,163 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Policy says how often and for how long to try again what failed with a
+// Transient error. The zero value has the defaults. There is one policy for all
+// that goes over a network; backends and their libraries never retry by themselves.
+type Policy struct {
+	// Attempts is the most that is tried in all, 12 if zero.
+	Attempts int
+	// Base is the longest first wait, 500 ms if zero; it doubles up to Cap, 20 s
+	// if zero. Each wait is drawn at random from the upper half of its range, so
+	// that workers that failed together do not come back together.
+	Base, Cap time.Duration
+	// Budget bounds the time from the first attempt to the last, 4 min if zero:
+	// D1 needs 60 to 80 s to get over a reset of its storage.
+	Budget time.Duration
+	// AfterCap bounds how long a server may ask to wait (Retry-After), 5 min 10 s
+	// if zero: Cloudflare's API blocks a token for 5 minutes. Such a wait does
+	// not count towards Budget. A server that asks for more is given up on at once.
+	AfterCap time.Duration
+	// Notify is called before each wait, from any goroutine. It may be nil.
+	Notify func(Retry)
+
+	// Sleep waits for tests; nil waits for real.
+	Sleep func(context.Context, time.Duration) error
+	// Now is the clock, time.Now if nil.
+	Now func() time.Time
+}
+
+// Retry is one attempt that failed and will be repeated.
+type Retry struct {
+	What    string // what is being tried
+	Attempt int    // that failed, from 1
+	Wait    time.Duration
+	Err     error
+}
+
+// Counter counts attempts that were repeated; it is safe for concurrent use.
+type Counter struct{ n atomic.Int64 }
+
+// Count is a Policy.Notify.
+func (c *Counter) Count(Retry) { c.n.Add(1) }
+
+// Load is the number so far.
+func (c *Counter) Load() int64 { return c.n.Load() }
+
+type after struct {
+	error
+	wait time.Duration
+}
+
+func (a after) Unwrap() error { return a.error }
+
+// After adds to err how long the server asked to wait before the next attempt.
+func After(err error, wait time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return after{err, wait}
+}
+
+// AfterOf is how long the server asked to wait, if it did.
+func AfterOf(err error) (time.Duration, bool) {
+	if a, ok := errors.AsType[after](err); ok {
+		return a.wait, true
+	}
+	return 0, false
+}
+
+// Do calls f until it returns nil or an error that is not Transient, or the
+// policy is exhausted: then the last error is returned, with how often and how
+// long was tried. what says in a few words what is being done. A cancelled
+// context ends a wait at once and starts no attempt.
+func (p Policy) Do(ctx context.Context, what string, f func(context.Context) error) error {
+	p.defaults()
+	start := p.Now()
+	var asked time.Duration // waited because the server said so
+	for attempt := 1; ; attempt++ {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		err := f(ctx)
+		if err == nil || !Is(err, Transient) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		wait := min(p.Cap, p.Base<<min(attempt-1, 20))
+		wait = wait/2 + rand.N(wait/2+1)
+		if w, ok := AfterOf(err); ok {
+			if w > p.AfterCap {
+				return Hint(fmt.Errorf("%w (the server asks to wait %s, longer than this program does)", err, w.Round(time.Second)), "run again after that time")
+			}
+			wait = max(wait, w)
+			asked += wait
+		}
+		elapsed := p.Now().Sub(start)
+		if attempt >= p.Attempts || elapsed-asked+waitOf(wait, err) > p.Budget {
+			if attempt == 1 {
+				return err
+			}
+			return fmt.Errorf("%w (given up after %d attempts in %s)", err, attempt, elapsed.Round(100*time.Millisecond))
+		}
+		if p.Notify != nil {
+			p.Notify(Retry{what, attempt, wait, err})
+		}
+		if serr := p.Sleep(ctx, wait); serr != nil {
+			return fmt.Errorf("%s: %w while waiting to try again after: %w", what, serr, err)
+		}
+	}
+}
+
+// waitOf is the part of a wait that counts towards the budget.
+func waitOf(wait time.Duration, err error) time.Duration {
+	if _, ok := AfterOf(err); ok {
+		return 0
+	}
+	return wait
+}
+
+func (p *Policy) defaults() {
+	if p.Attempts == 0 {
+		p.Attempts = 12
+	}
+	if p.Base == 0 {
+		p.Base = 500 * time.Millisecond
+	}
+	if p.Cap == 0 {
+		p.Cap = 20 * time.Second
+	}
+	if p.Budget == 0 {
+		p.Budget = 4 * time.Minute
+	}
+	if p.AfterCap == 0 {
+		p.AfterCap = 310 * time.Second
+	}
+	if p.Sleep == nil {
+		p.Sleep = sleep
+	}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
