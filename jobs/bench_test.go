@@ -49,7 +49,7 @@ func BenchmarkArchive(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				env := Env{Source: src, Ledger: src, Store: store, Now: time.Now}
+				env := Env{Source: src, Ledger: src, Journal: src, Store: store, Now: time.Now}
 				job := func(days utc.Days) Report {
 					plan, err := PlanArchive(b.Context(), env, ArchiveOptions{Mode: Backfill, Days: days})
 					if err != nil {

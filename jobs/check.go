@@ -43,6 +43,9 @@ func (m *monthRun) check(ctx context.Context, items []checkItem) ([]source.Slice
 				if gctx.Err() != nil {
 					return gctx.Err()
 				}
+				if m.dead() != nil {
+					return nil // what is not checked is not confirmed, and is done again
+				}
 				err := checkFile(gctx, m.env.Store, dec, &rows, m.mp.Month, it.entry)
 				if gctx.Err() != nil {
 					return gctx.Err()
@@ -51,6 +54,7 @@ func (m *monthRun) check(ctx context.Context, items []checkItem) ([]source.Slice
 					f := failure(fmt.Errorf("check after writing: %w", err))
 					f.Month, f.PointID, f.Point, f.Path = m.mp.Month.String(), it.entry.ID, it.entry.Name, string(it.entry.Path)
 					m.fail(f)
+					m.failedWrite(err)
 					continue
 				}
 				mu.Lock()

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -51,9 +53,14 @@ func (p *ArchivePlan) Run(ctx context.Context, env Env) (Report, error) {
 	}
 	err := e.all(ctx)
 	e.report.finish(start, env.Now())
-	if lerr := e.log(context.WithoutCancel(ctx), start, err); lerr != nil {
+	// Not for ever: a database that does not answer must not keep an
+	// interrupted run from ending.
+	lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logTime)
+	defer cancel()
+	if lerr := e.log(lctx, start, err); lerr != nil {
 		e.warn("the run was not logged in archive_state: %v", lerr)
 	}
+	e.report.Billed = env.Billed()
 	return e.report, err
 }
 
@@ -63,8 +70,13 @@ func newRunID(now time.Time) string {
 
 func (e *engine) all(ctx context.Context) error {
 	start := e.env.Now()
-	if err := e.logStart(ctx, start); err != nil {
+	stop, err := e.logStart(ctx, start)
+	if err != nil {
 		return err
+	}
+	defer stop()
+	for _, w := range e.plan.Warnings {
+		e.warn("%s", w)
 	}
 	if _, err := manifests.Register(ctx, e.env.Store, e.plan.source.ID, e.plan.all, e.opts.Adopt); err != nil {
 		return err
@@ -157,6 +169,7 @@ type monthRun struct {
 	pendingMu sync.Mutex
 	pending   map[int32]*written // added to the committer, not yet confirmed
 	commitMu  sync.Mutex         // one commit at a time
+	failing   atomic.Int32       // points that could not be stored since one was
 }
 
 // written is what a writer did for a point.
@@ -401,14 +414,13 @@ func (m *monthRun) one(ctx context.Context, wr *writer, w *work) {
 			f.Path = string(w.base.Path)
 		}
 		m.fail(f)
-		if fault.Is(err, fault.Unavailable) {
-			m.die(err)
-		}
+		m.failedWrite(err)
 		return
 	}
+	m.failing.Store(0)
 	done := &written{file: res.file}
 	lost := w.lost(m.mp.Month)
-	if lost != 0 {
+	if lost != 0 && m.plan.part == nil {
 		m.warn("%s %s: the rows of %d days have left the source, and the archive does not hold them; these days stay unarchived", w.point.Name, m.mp.Month, lost.Len())
 	}
 	done.slices = appendSlices(nil, w.point.ID, m.mp.Month, w.days&^lost&^rejectedDays(m.mp.Month, w.rejects))
@@ -441,6 +453,23 @@ func (m *monthRun) one(ctx context.Context, wr *writer, w *work) {
 	e.progress.PointsDone++
 	m.notifyProgress()
 	e.mu.Unlock()
+}
+
+// stuck is after how many points in a row, none of them stored, a job takes it
+// that no point can be. Each has used up its attempts by then.
+const stuck = 3
+
+// failedWrite ends the job where nothing more can succeed, or nothing has for
+// some time: an outage must not cost each of thousands of points its attempts.
+func (m *monthRun) failedWrite(err error) {
+	switch fault.KindOf(err) {
+	case fault.Unavailable:
+		m.die(err)
+	case fault.Transient, fault.Unknown:
+		if n := m.failing.Add(1); n >= stuck {
+			m.die(fmt.Errorf("%d points in a row could not be stored: %w", n, err))
+		}
+	}
 }
 
 // commitWhenDue commits at the committer's pace until the month is written.
@@ -596,28 +625,76 @@ func (e *engine) dead() error {
 	return e.fatal
 }
 
-func (e *engine) logStart(ctx context.Context, start time.Time) error {
-	if e.env.Ledger == nil {
-		return nil
+// Rules of the log of runs.
+const (
+	// heartbeat is how often a run writes its line: a billed row each time.
+	heartbeat = 2 * time.Minute
+	// logTime bounds the last word of a run.
+	logTime = 30 * time.Second
+	// silence is how long after its last heartbeat a run is taken to be dead.
+	silence = 15 * time.Minute
+)
+
+// logStart opens the run's line in the log, after it closed those of runs that
+// died, and keeps it alive until stop is called.
+func (e *engine) logStart(ctx context.Context, start time.Time) (stop func(), err error) {
+	j := e.env.Journal
+	if j == nil {
+		return func() {}, nil
 	}
-	return e.env.Ledger.Log(ctx, source.Run{ID: e.run, Command: string(e.plan.Command), Status: "running", Started: start, Days: e.plan.Range})
+	dead, err := j.CloseCrashed(ctx, silence)
+	if err != nil {
+		return nil, err
+	}
+	if len(dead) > 0 {
+		e.warn("closed as crashed, without a sign of life for %s: %s; what they committed stays, and what they did not is done again", silence, strings.Join(dead, ", "))
+	}
+	if err := j.Log(ctx, e.line(start)); err != nil {
+		return nil, err
+	}
+	beats, cancel := context.WithCancel(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		t := time.NewTicker(e.opts.heartbeat)
+		defer t.Stop()
+		for {
+			select {
+			case <-beats.Done():
+				return nil
+			case <-t.C:
+			}
+			if err := j.Log(beats, e.line(start)); err != nil && beats.Err() == nil {
+				e.warn("the heartbeat was not logged: %v", err)
+			}
+		}
+	})
+	return func() { cancel(); g.Wait() }, nil
 }
 
-func (e *engine) log(ctx context.Context, start time.Time, err error) error {
-	if e.env.Ledger == nil {
-		return nil
-	}
-	r := source.Run{
-		ID: e.run, Command: string(e.plan.Command), Status: e.report.Status(), Started: start, Finished: e.env.Now(), Days: e.plan.Range,
+// line is the run's line in the log as of now.
+func (e *engine) line(start time.Time) source.Run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return source.Run{
+		ID: e.run, Command: string(e.plan.Command), Status: "running", Started: start, Days: e.plan.Range,
 		Records: e.report.SamplesRead, Files: e.report.FilesWritten, Bytes: e.report.BytesWritten,
 	}
+}
+
+// log closes the run's line.
+func (e *engine) log(ctx context.Context, start time.Time, err error) error {
+	if e.env.Journal == nil {
+		return nil
+	}
+	r := e.line(start)
+	r.Status, r.Finished = e.report.Status(), e.env.Now()
 	switch {
 	case err != nil:
 		r.Status, r.Error = "failed", err.Error()
 	case len(e.report.Failed) > 0:
 		r.Error = e.report.Failed[0].Error
 	}
-	return e.env.Ledger.Log(ctx, r)
+	return e.env.Journal.Log(ctx, r)
 }
 
 // describe reads the facts of a month file for the committer.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -112,6 +113,11 @@ func (f *flaky) Confirm(ctx context.Context, run string, s []source.Slice) (n in
 
 func (f *flaky) Log(ctx context.Context, r source.Run) error {
 	return f.wrap("log", func() error { return f.Ledger.Log(ctx, r) })
+}
+
+func (f *flaky) CloseCrashed(ctx context.Context, silent time.Duration) (ids []string, err error) {
+	err = f.wrap("close crashed runs", func() (err error) { ids, err = f.Ledger.CloseCrashed(ctx, silent); return err })
+	return ids, err
 }
 
 func (f *flaky) wrap(name string, do func() error) error {
@@ -290,7 +296,7 @@ func TestFaultAtEverySourceCall(t *testing.T) {
 	clean := s.open(t)
 	counted := &flaky{Source: clean.src, Ledger: clean.src}
 	env := clean.env()
-	env.Source, env.Ledger = counted, counted
+	env.Source, env.Ledger, env.Journal = counted, counted, counted
 	opts := ArchiveOptions{Mode: Archive, WriteWorkers: 1, ExtractWorkers: 1}
 	if _, err := clean.try(env, opts); err != nil {
 		t.Fatal(err)
@@ -318,7 +324,7 @@ func TestFaultAtEverySourceCall(t *testing.T) {
 					f.cancel, f.late = cancel, true
 				}
 				env := w.env()
-				env.Source, env.Ledger = f, f
+				env.Source, env.Ledger, env.Journal = f, f, f
 				plan, err := PlanArchive(ctx, env, opts)
 				var r Report
 				if err == nil {

@@ -27,7 +27,10 @@ type Env struct {
 	// written: late rows are then found only by reading again, and nothing may
 	// leave the hot tier.
 	Ledger source.Ledger
-	Store  object.Store
+	// Journal keeps the log of runs, nil for none. It is the ledger's, unless
+	// what is archived comes from elsewhere, such as files.
+	Journal source.Journal
+	Store   object.Store
 	// Now is the runner's clock.
 	Now func() time.Time
 	// Stop, once closed, lets what is in flight finish and be committed and
@@ -41,6 +44,15 @@ func (e *Env) notify(ev Event) {
 	if e.Notify != nil {
 		e.Notify(ev)
 	}
+}
+
+// Billed is what the source was asked for so far, nil where nobody bills it.
+func (e *Env) Billed() *source.Usage {
+	m, ok := e.Source.(source.Meter)
+	if !ok {
+		return nil
+	}
+	return new(m.Usage())
 }
 
 func (e *Env) stopped() bool {
@@ -151,6 +163,9 @@ type Report struct {
 	Failed      []Failure     `json:"failed"`
 	Warnings    []string      `json:"warnings"`
 	Interrupted bool          `json:"interrupted"`
+	// Billed is what the source was asked for since it was opened, planning
+	// included, where that is billed.
+	Billed *source.Usage `json:"billed,omitempty"`
 	// Stopped says why the job did not try the rest: it could not have succeeded.
 	Stopped string `json:"stopped,omitempty"`
 

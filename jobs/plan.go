@@ -49,6 +49,8 @@ type ArchiveOptions struct {
 	Memory         int64           // bytes that samples in flight may take, default 256 MiB
 	Codec          monthfile.Codec // default zstd
 	CommitEvery    time.Duration   // default: the committer's own pace
+
+	heartbeat time.Duration // shorter in tests
 }
 
 func (o *ArchiveOptions) defaults() {
@@ -63,6 +65,9 @@ func (o *ArchiveOptions) defaults() {
 	}
 	if o.WriteWorkers == 0 {
 		o.WriteWorkers = 16
+	}
+	if o.heartbeat == 0 {
+		o.heartbeat = heartbeat
 	}
 	if o.Memory == 0 {
 		o.Memory = 256 << 20
@@ -97,6 +102,10 @@ type ArchivePlan struct {
 	PointDays     int64 `json:"point_days"`
 	Archived      int64 `json:"point_days_archived"`
 	EstimatedRows int64 `json:"estimated_rows"`
+	// Warnings are what a person should know before the plan is run.
+	Warnings []string `json:"warnings"`
+	// Billed is what the source was asked for to make the plan, where that is billed.
+	Billed *source.Usage `json:"billed,omitempty"`
 	// Late are the (point, day)s among PointDays that are archived, but whose
 	// mark is gone: rows were inserted or changed since.
 	Late int64 `json:"point_days_late"`
@@ -108,6 +117,7 @@ type ArchivePlan struct {
 	Failed []Failure `json:"failed"`
 
 	opts   ArchiveOptions
+	part   source.Partial // the source, if it is one
 	all    []sample.Point // the whole points table, for names of files
 	byID   map[int32]sample.Point
 	stray  []sample.Reject
@@ -131,8 +141,8 @@ type MonthPlan struct {
 type want struct {
 	point int32
 	days  utc.Set
-	// trimmed are the days among them that are not archived and whose rows have
-	// left the source: reading them proves nothing.
+	// trimmed are the days among them that are not archived and that the source
+	// no longer holds whole, or never did: finding one empty proves nothing.
 	trimmed utc.Set
 }
 
@@ -158,7 +168,14 @@ func PlanArchive(ctx context.Context, env Env, o ArchiveOptions) (*ArchivePlan, 
 	if err != nil {
 		return nil, err
 	}
-	p := &ArchivePlan{Command: o.Mode, Months: []MonthPlan{}, Failed: []Failure{}, opts: o, source: info, now: clock(info.Now, env.Now())}
+	p := &ArchivePlan{Command: o.Mode, Months: []MonthPlan{}, Failed: []Failure{}, Warnings: []string{}, source: info, now: clock(info.Now, env.Now())}
+	if part, ok := env.Source.(source.Partial); ok {
+		p.part = part
+		if err := p.span(ctx, &o); err != nil {
+			return nil, err
+		}
+	}
+	p.opts = o
 	if p.Range, err = o.days(p.now); err != nil {
 		return nil, err
 	}
@@ -213,6 +230,25 @@ func PlanArchive(ctx context.Context, env Env, o ArchiveOptions) (*ArchivePlan, 
 	return p, nil
 }
 
+// span gives o the range of what a partial source holds, if it has none.
+func (p *ArchivePlan) span(ctx context.Context, o *ArchiveOptions) error {
+	if o.Replace || o.Mode == Archive {
+		return fault.Errorf(fault.Usage, "%s: files of history do not say what else there was; backfill or rearchive them, without --replace", o.Mode)
+	}
+	held, err := p.part.Span(ctx)
+	if err != nil || o.Days != (utc.Days{}) {
+		return err
+	}
+	o.Days = held.Intersect(utc.Days{From: plausibleFrom, To: firstIncomplete(p.now, o.Grace)})
+	if o.Days.Empty() {
+		return fault.Errorf(fault.Invalid, "the input holds no rows of a complete day")
+	}
+	if held.To > o.Days.To {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the input goes on to %s; days that are not complete yet were left out, the last one taken is %s", held.To-1, o.Days.To-1))
+	}
+	return nil
+}
+
 // days is the range that the job looks at.
 func (o *ArchiveOptions) days(now time.Time) (utc.Days, error) {
 	if o.Days == (utc.Days{}) {
@@ -258,7 +294,16 @@ func (p *ArchivePlan) month(ctx context.Context, env Env, m utc.Month, ids []int
 			return mp, 0, err
 		}
 	}
-	trimmed := make(map[int32]utc.Set)
+	trimmed, held := make(map[int32]utc.Set), make(map[int32]utc.Set)
+	if p.part != nil {
+		err := p.part.Held(ctx, ids, rng, func(s source.Slice) {
+			held[s.Point] = held[s.Point].With(int(s.Day - m.First()))
+		})
+		if err != nil {
+			return mp, 0, err
+		}
+		trimmed = held
+	}
 	if env.Ledger != nil {
 		err := env.Ledger.Pruned(ctx, ids, rng, func(s source.Slice) {
 			trimmed[s.Point] = trimmed[s.Point].With(int(s.Day - m.First()))
@@ -269,7 +314,10 @@ func (p *ArchivePlan) month(ctx context.Context, env Env, m utc.Month, ids []int
 	}
 	var union utc.Set
 	for _, id := range ids {
-		have := archived[id]
+		have, asked := archived[id], asked
+		if p.part != nil {
+			asked &= held[id]
+		}
 		days := asked
 		switch p.opts.Mode {
 		case Backfill:

@@ -18,7 +18,7 @@ type PointSummary struct {
 	Name        string `json:"name"`
 	First       *int64 `json:"first_ms"` // Unix milliseconds of the first and last sample, of either tier
 	Last        *int64 `json:"last_ms"`
-	HotRows     int64  `json:"hot_rows"`
+	HotRows     *int64 `json:"hot_rows"` // null where there are some and counting them would be billed
 	ColdMonths  int    `json:"cold_months"`
 	ColdSamples int64  `json:"cold_samples"`
 	ColdBytes   int64  `json:"cold_bytes"`
@@ -92,8 +92,11 @@ func ListPoints(ctx context.Context, env Env, sel Points) (PointsReport, error) 
 	}
 	for i := range r.Points {
 		p := &r.Points[i]
-		if s := hot[p.ID]; s.Rows > 0 {
-			p.HotRows = s.Rows
+		s := hot[p.ID]
+		if s.Rows != source.NotCounted {
+			p.HotRows = new(s.Rows)
+		}
+		if s.Rows != 0 {
 			p.see(s.First, s.Last)
 		}
 	}

@@ -191,7 +191,7 @@ func TestReplaceIsRefused(t *testing.T) {
 	}
 	// Without the ledger nobody can tell.
 	env := w.env()
-	env.Ledger = nil
+	env.Ledger, env.Journal = nil, nil
 	if _, err = w.try(env, ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-02-02", "2024-02-03"), Replace: true}); !fault.Is(err, fault.Usage) {
 		t.Fatalf("without the ledger: %v, want a refusal", err)
 	}
@@ -690,7 +690,7 @@ func TestWithoutLedger(t *testing.T) {
 	p := w.point("a")
 	w.fill(p, daysOf("2024-02-01", "2024-02-09"))
 	env := w.env()
-	env.Ledger = nil
+	env.Ledger, env.Journal = nil, nil
 	r, err := w.try(env, ArchiveOptions{Mode: Archive})
 	w.must(err)
 	if r.SamplesRead == 0 || w.mark(p, day("2024-02-05")) != "" {

@@ -113,7 +113,7 @@ func (w *world) fill(point int32, days utc.Days) {
 }
 
 func (w *world) env() Env {
-	return Env{Source: w.src, Ledger: w.src, Store: w.store, Now: func() time.Time { return w.now },
+	return Env{Source: w.src, Ledger: w.src, Journal: w.src, Store: w.store, Now: func() time.Time { return w.now },
 		Notify: func(e Event) { w.events = append(w.events, e) }}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"etl/internal/source"
 	"etl/jobs"
 )
 
@@ -123,6 +124,7 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 		if err := plan.Estimate(ctx, env); err != nil {
 			return err
 		}
+		plan.Billed = env.Billed()
 		a.code = plan.ExitCode()
 		return a.print(plan, func(w io.Writer) { printPlan(w, plan) })
 	}
@@ -169,7 +171,12 @@ func printPlan(w io.Writer, p *jobs.ArchivePlan) {
 	if p.AtRisk > 0 {
 		fmt.Fprintf(w, "\nREPLACE WOULD REMOVE about %s archived samples that the source no longer has.", comma(p.AtRisk))
 	}
-	fmt.Fprintln(w, "\nNothing was changed (--dry-run).")
+	fmt.Fprintln(w)
+	for _, text := range p.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
+	printBilled(w, p.Billed)
+	fmt.Fprintln(w, "Nothing was changed (--dry-run).")
 	printFailures(w, p.Failed)
 }
 
@@ -190,6 +197,7 @@ func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
 	if p.Empty() && len(r.Failed) == 0 {
 		fmt.Fprintln(w, nothing(p))
 		printRejected(w, r)
+		printBilled(w, r.Billed)
 		return
 	}
 	if len(r.Months) > 0 {
@@ -215,6 +223,7 @@ func printReport(w io.Writer, p *jobs.ArchivePlan, r jobs.Report) {
 		fmt.Fprintf(w, "late: %s of the point-days were archived before; rows arrived or changed since, or were rejected\n", comma(p.Late))
 	}
 	printRejected(w, r)
+	printBilled(w, r.Billed)
 	printFailures(w, r.Failed)
 	if r.Stopped != "" {
 		fmt.Fprintln(w, "stopped: the rest was not tried; what was committed stays, and running the command again does the rest")
@@ -228,6 +237,18 @@ func printRejected(w io.Writer, r jobs.Report) {
 	if r.SamplesRejected > 0 {
 		fmt.Fprintf(w, "rejected: %s rows can not be archived; `etl rejects` shows them and how to mend them\n", comma(r.SamplesRejected))
 	}
+}
+
+// printBilled says what the source was asked for, where that is billed.
+func printBilled(w io.Writer, u *source.Usage) {
+	if u == nil {
+		return
+	}
+	fmt.Fprintf(w, "billed by D1: %s rows read, %s rows written, in %s requests", comma(u.RowsRead), comma(u.RowsWritten), comma(u.Requests))
+	if u.Retries > 0 {
+		fmt.Fprintf(w, " (%s of them repeated)", comma(u.Retries))
+	}
+	fmt.Fprintln(w)
 }
 
 // printFailures lists what failed, at most 20 of it.

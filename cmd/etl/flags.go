@@ -195,7 +195,7 @@ func (p *places) addLedger(ctx context.Context, env *jobs.Env, src *sqlite.Sourc
 		return err
 	}
 	if info.Ledger {
-		env.Ledger = src
+		env.Ledger, env.Journal = src, src
 	} else if required {
 		return fault.Hint(fault.Errorf(fault.Invalid, "%s has no ledger (table archive_marks and its triggers)", p.source),
 			"run `etl migrate --source %s` once, or give --no-state to work without it", p.source)

@@ -51,14 +51,28 @@ func (a *app) points() *cobra.Command {
 
 func printPoints(w io.Writer, r jobs.PointsReport) {
 	t := newTable("id>", "name", "first", "last", "hot rows>", "cold months>", "cold samples>", "cold bytes>", "B/sample>")
-	var rows, samples, bytes int64
+	var samples, bytes int64
+	rows := new(int64)
 	for _, p := range r.Points {
-		t.row(p.ID, named(p.Name), moment(p.First), moment(p.Last), comma(p.HotRows), p.ColdMonths, comma(p.ColdSamples), humanize.IBytes(uint64(p.ColdBytes)), perSample(p.ColdBytes, p.ColdSamples))
-		rows, samples, bytes = rows+p.HotRows, samples+p.ColdSamples, bytes+p.ColdBytes
+		t.row(p.ID, named(p.Name), moment(p.First), moment(p.Last), counted(p.HotRows), p.ColdMonths, comma(p.ColdSamples), humanize.IBytes(uint64(p.ColdBytes)), perSample(p.ColdBytes, p.ColdSamples))
+		if p.HotRows == nil {
+			rows = nil
+		} else if rows != nil {
+			*rows += *p.HotRows
+		}
+		samples, bytes = samples+p.ColdSamples, bytes+p.ColdBytes
 	}
-	t.row("", fmt.Sprintf("%d points", len(r.Points)), "", "", comma(rows), "", comma(samples), humanize.IBytes(uint64(bytes)), perSample(bytes, samples))
+	t.row("", fmt.Sprintf("%d points", len(r.Points)), "", "", counted(rows), "", comma(samples), humanize.IBytes(uint64(bytes)), perSample(bytes, samples))
 	t.print(w)
 	printFailures(w, r.Failed)
+}
+
+// counted is a number, or that nobody counted: on D1 each row counted is billed.
+func counted(n *int64) string {
+	if n == nil {
+		return "not counted"
+	}
+	return comma(*n)
 }
 
 // named is a point's name for a table, visible even if it is empty.
