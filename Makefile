@@ -3,9 +3,13 @@ GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+# The packages that have integration tests.
+INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build integration' . | xargs -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test integration bench bench-quick check
+.PHONY: help build demo test servers integration bench bench-quick check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +23,20 @@ demo: build ## run the whole job on a made-up fleet, in ./demo
 test: ## run the unit and command-line tests
 	$(GO) test ./...
 
-integration: ## run the tests with real processes: races, kill -9, real sensor data
-	$(GO) test -count=1 -tags integration -run Integration ./cmd/etl
+servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.json examples/worker/node_modules/.package-lock.json ## install what the integration tests run against: Cloudflare's local runtime, an S3 server
+
+.servers/versitygw: Makefile
+	GOBIN=$(abspath .servers) $(GO) install $(VERSITYGW)
+	@touch $@
+
+# What only deploys a Worker is left out (--omit=dev).
+%/node_modules/.package-lock.json: %/package-lock.json
+	@command -v npm >/dev/null || { echo 'Node.js 20 or later is needed: https://nodejs.org'; exit 1; }
+	cd $* && $(NPM_CI) --omit=dev
+	@touch $@
+
+integration: servers ## run the tests with real processes and servers: races, kill -9, D1, R2, S3, real sensor data
+	$(GO) test -count=1 -timeout 25m -tags integration -run Integration $(INTEGRATION)
 
 bench: build ## measure the whole job beside DuckDB and write docs/benchmarks.md (about 40 min the first time, 15 GB in ./bench)
 	$(GO) run ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md

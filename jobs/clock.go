@@ -74,6 +74,17 @@ func Complete(ctx context.Context, env Env, o ArchiveOptions) (from, end utc.Day
 	return hotDays(now, o).From, firstIncomplete(now, o.Grace), nil
 }
 
+// CheckRange refuses o.Days where PlanArchive would, for a caller that has much
+// to do before it can plan.
+func CheckRange(ctx context.Context, env Env, o ArchiveOptions) error {
+	info, err := env.Source.Info(ctx)
+	if err != nil {
+		return err
+	}
+	o.defaults()
+	return checkRange(o.Days, clock(info.Now, env.Now()), o.Grace)
+}
+
 func hotDays(now time.Time, o ArchiveOptions) utc.Days {
 	return utc.Days{From: max(plausibleFrom, utc.DayOfTime(now)-utc.Day(o.HotWindow)), To: firstIncomplete(now, o.Grace)}
 }

@@ -31,8 +31,9 @@ func glob(pattern string) *regexp.Regexp {
 	return regexp.MustCompile(`(?s)^` + q + `$`)
 }
 
-// matchName reports whether one of the globs matches name, or there are none.
-func (p Points) matcher() func(name string) bool {
+// Matcher returns what reports whether one of the globs matches a name, or
+// there are none.
+func (p Points) Matcher() func(name string) bool {
 	var res []*regexp.Regexp
 	for _, g := range p.Globs {
 		res = append(res, glob(g))
@@ -66,7 +67,7 @@ func (p Points) filter(ctx context.Context, src source.Source, all []sample.Poin
 			group[id] = true
 		}
 	}
-	match := p.matcher()
+	match := p.Matcher()
 	var chosen []sample.Point
 	for _, pt := range all {
 		if match(pt.Name) && (group == nil || group[pt.ID]) {

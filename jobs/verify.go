@@ -103,7 +103,7 @@ func Verify(ctx context.Context, env Env, o VerifyOptions) (VerifyReport, error)
 	}
 	v := &verifier{env: env, opts: o, report: VerifyReport{Deep: o.Deep, Findings: []Finding{}}}
 	defer func() { v.report.Elapsed = env.Now().Sub(start).Seconds() }()
-	match := o.Points.matcher()
+	match := o.Points.Matcher()
 	v.match = func(e manifests.Entry) bool { return match(e.Name) }
 	if o.Points.Group != "" {
 		if env.Source == nil {

@@ -42,6 +42,23 @@ var LedgerObjects = []string{
 	"tr_timeseries_insert_unmarks", "tr_timeseries_update_unmarks",
 }
 
+// LedgerWhole is an expression that is 1 if all of LedgerObjects exist, the
+// triggers on timeseries, and else 0.
+var LedgerWhole = fmt.Sprintf("(SELECT count(*) FROM sqlite_schema WHERE name IN ('%s')"+
+	" AND (type = 'table' OR (type = 'trigger' AND lower(tbl_name) = 'timeseries'))) = %d", strings.Join(LedgerObjects, "', '"), len(LedgerObjects))
+
+// Pending are the names of the migrations to apply, in order, where the book
+// says that those of applied were, and where the ledger is whole or not.
+func Pending(applied []string, ledger bool) []string {
+	var names []string
+	for _, m := range Migrations() {
+		if !slices.Contains(applied, m.Name) || (m.Name == LedgerMigration && !ledger) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // Migrations are the migrations in the order in which they are applied.
 func Migrations() []Migration {
 	names, err := fs.Glob(files, "d1/*.sql")

@@ -58,10 +58,10 @@ func migrated(t *testing.T) *sqlite.Conn {
 	return c
 }
 
-// split cuts a script into statements as the splitters of wrangler do: at each
-// semicolon outside quotes, comments and the BEGIN … END of a trigger, whose
-// keywords only count in upper case.
-func split(script string) []string {
+// splitNaively cuts a script into statements as the splitters of wrangler do: at
+// each semicolon outside quotes, comments and the BEGIN … END of a trigger, whose
+// keywords only count in upper case. It drops the comments.
+func splitNaively(script string) []string {
 	var out []string
 	var cur strings.Builder
 	deep := false
@@ -131,19 +131,25 @@ func TestMigrationsWholeSplitAndAgain(t *testing.T) {
 	whole := migrated(t)
 	want := rows(t, whole, schema)
 
-	apart := memory(t)
-	for _, m := range sql.Migrations() {
-		for _, s := range split(m.SQL) {
-			if err := sqlitex.ExecuteTransient(apart, s, nil); err != nil {
-				t.Fatalf("%s: %v in\n%s", m.Name, err, s)
-			}
-		}
-	}
-	strip := func(rs []string) []string { // the splitter drops comments
+	strip := func(rs []string) []string { // comments do not count
 		for i, r := range rs {
 			rs[i] = strings.Join(strings.Fields(regexp.MustCompile(`--[^\n]*`).ReplaceAllString(r, "")), " ")
 		}
 		return rs
+	}
+
+	apart := memory(t)
+	for _, m := range sql.Migrations() {
+		stmts := sql.Statements(m.SQL)
+		for _, s := range stmts {
+			if err := sqlitex.ExecuteTransient(apart, s, nil); err != nil {
+				t.Fatalf("%s: %v in\n%s", m.Name, err, s)
+			}
+		}
+		// A naive splitter finds the same statements.
+		if naive := splitNaively(m.SQL); !slices.Equal(strip(slices.Clone(stmts)), strip(naive)) {
+			t.Errorf("%s: the statements are\n%s\nsplit naively\n%s", m.Name, strings.Join(stmts, "\n;\n"), strings.Join(naive, "\n;\n"))
+		}
 	}
 	if got := rows(t, apart, schema); !slices.Equal(strip(got), strip(slices.Clone(want))) {
 		t.Errorf("split, the schema is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -264,14 +270,14 @@ func TestQueryPlans(t *testing.T) {
 func TestTriggerPlans(t *testing.T) {
 	c := migrated(t)
 	for _, m := range sql.Migrations() {
-		for _, s := range split(m.SQL) {
+		for _, s := range sql.Statements(m.SQL) {
 			_, body, ok := strings.Cut(s, "\nBEGIN\n")
 			if !ok {
 				continue
 			}
 			body = strings.TrimSuffix(body, "END")
 			body = regexp.MustCompile(`\b(NEW|OLD)\.\w+`).ReplaceAllString(body, "?1")
-			for _, stmt := range split(body) {
+			for _, stmt := range sql.Statements(body) {
 				plan := strings.Join(rows(t, c, "EXPLAIN QUERY PLAN "+stmt, 5), "\n")
 				if regexp.MustCompile(`SCAN (timeseries|archive_marks|archive_trims|[motrx])\b`).MatchString(plan) || !strings.Contains(plan, "SEARCH") {
 					t.Errorf("%s scans:\n%s\n%s", m.Name, stmt, plan)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -10,37 +12,66 @@ import (
 
 func (a *app) config() *cobra.Command {
 	var (
-		p places
-		e engine
+		p     places
+		e     engine
+		check bool
 	)
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show each setting, its value, and where it came from",
-		Long: `config shows the effective settings: flag > environment > etl.yaml > default.
+		Short: "Show each setting, its value, and where it came from; --check tries what it needs",
+		Long: `config shows the effective settings:
+flag > environment > etl.yaml > wrangler file > default.
 Each setting is a flag; its environment variable is ETL_ and its name in capitals
 (ETL_STORE), and its key in etl.yaml is its name:
 
-  source: sqlite:d1.sqlite
-  store: file:archive
-  memory: 1GiB`,
+  source: d1://11111111-2222-3333-4444-555555555555
+  store: r2://archive/history
+  memory: 1GiB
+
+For D1 and R2 two secrets are enough: CLOUDFLARE_ACCOUNT_ID and
+CLOUDFLARE_API_TOKEN. Secrets are never flags, and are not shown.
+
+A wrangler file (--wrangler wrangler.jsonc, --env production) gives source, store
+and account as the bindings of a Worker name them.
+
+--check tries each thing that archiving does, and says what is missing and how to
+grant it. It writes one object, _checks/etl-permission-check, which stays: etl
+deletes nothing. Exit 1: something is missing. 5: it may pass, try again.`,
 		Example: `  etl config
-  ETL_STORE=file:archive etl config --json`,
+  ETL_STORE=file:archive etl config --json
+  etl config --check --wrangler wrangler.jsonc --env production`,
 	}
 	p.addSource(cmd)
 	p.addStore(cmd)
 	p.addNoState(cmd)
 	e.add(cmd)
+	cmd.Flags().BoolVar(&check, "check", false, "try each permission that is needed, over the network")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
-		return a.print(map[string][]config.Setting{"settings": p.effective}, func(w io.Writer) {
-			t := newTable("setting", "value", "from", "environment")
-			for _, s := range p.effective {
-				t.row(s.Name, s.Value, s.Origin, config.EnvName(s.Name))
+		if check {
+			r := p.check(cmd.Context())
+			if err := cmd.Context().Err(); err != nil {
+				return err
 			}
-			t.print(w)
-		})
+			a.code = r.exitCode()
+			return a.print(r, func(w io.Writer) { printChecks(w, r) })
+		}
+		return a.print(map[string][]config.Value{"settings": p.settings.Values}, func(w io.Writer) { printSettings(w, p.settings.Values) })
 	}
 	return cmd
+}
+
+func printSettings(w io.Writer, values []config.Value) {
+	t := newTable("setting", "value", "from", "environment")
+	for _, v := range values {
+		t.row(v.Name, whole(v.Value), whole(v.Origin), whole(strings.Join(v.Variables, ", ")))
+	}
+	t.print(w)
+	for _, v := range values {
+		if v.Problem != nil {
+			fmt.Fprintf(w, "\nno %s: %s\n", v.Name, printableLine(v.Problem.Error()))
+		}
+	}
 }

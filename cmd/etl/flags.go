@@ -1,11 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"io/fs"
-	"iter"
-	"os"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -14,37 +10,83 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"etl/internal/cloudflare"
 	"etl/internal/config"
 	"etl/internal/fault"
 	"etl/internal/monthfile"
-	"etl/internal/object"
-	"etl/internal/object/dir"
-	"etl/internal/source/sqlite"
 	"etl/internal/utc"
 	"etl/jobs"
 )
 
-// settings are all the names that etl.yaml may hold, in the order of `etl config`.
-var settings = []string{"source", "store", "no-state", "extract-workers", "write-workers", "memory", "codec", "hot-window", "grace", "now"}
+// settings are all that etl.yaml may hold, in the order of `etl config`.
+var settings = []config.Setting{
+	{Name: "source"}, {Name: "store"},
+	{Name: "wrangler"}, {Name: "env", Env: []string{"CLOUDFLARE_ENV"}}, {Name: "d1-binding"}, {Name: "r2-binding"}, {Name: "local"},
+	{Name: "account-id", Env: []string{"CLOUDFLARE_ACCOUNT_ID"}},
+	{Name: "api-token", Env: []string{"CLOUDFLARE_API_TOKEN"}, Secret: true},
+	{Name: "api-url", Env: []string{"CLOUDFLARE_API_BASE_URL"}},
+	{Name: "api-rate"}, {Name: "api-burst"},
+	{Name: "access-key-id", Env: []string{"AWS_ACCESS_KEY_ID"}},
+	{Name: "secret-access-key", Env: []string{"AWS_SECRET_ACCESS_KEY"}, Secret: true},
+	{Name: "session-token", Env: []string{"AWS_SESSION_TOKEN"}, Secret: true},
+	{Name: "region", Env: []string{"AWS_REGION"}},
+	{Name: "ca-file"},
+	{Name: "no-state"}, {Name: "extract-workers"}, {Name: "write-workers"}, {Name: "memory"}, {Name: "codec"}, {Name: "hot-window"}, {Name: "grace"}, {Name: "now"},
+}
+
+// fitting are the defaults that depend on the kind of a place.
+var fitting = []struct{ name, of, kind, value string }{
+	{"extract-workers", "source", "d1", "1"}, // D1 runs one query at a time
+	{"write-workers", "store", "r2", "32"},   // each waits for the network most of the time
+	{"write-workers", "store", "s3", "32"},
+}
 
 // places are the flags that say what to work on.
 type places struct {
 	config        string
 	source, store string
+	wrangler, env string
+	d1Binding     string
+	r2Binding     string
+	local         bool
 	noState       bool
 	now           instant
+	remote
+	secrets pflag.FlagSet
 
-	effective []config.Setting
+	settings *config.Config
+	noSource bool // the command does without, whatever is set
+	opened        // open.go
+}
+
+// remote are the flags of places that are reached over a network.
+type remote struct {
+	account, token, url  string
+	rate                 perSecond
+	burst                count
+	key, secret, session string
+	region               string
+	caFile               string
 }
 
 func (p *places) addSource(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.source, "source", "", "hot tier: `sqlite:PATH` (also wrangler's local D1)")
+	f := cmd.Flags()
+	f.StringVar(&p.source, "source", "", "hot tier: `URL`, d1://DATABASE_ID or sqlite:PATH")
+	f.StringVar(&p.d1Binding, "d1-binding", "", "the `NAME` of the wrangler file's D1 binding that is the source, if there are several")
+	f.BoolVar(&p.local, "local", false, "the source is wrangler's local state of its D1 database")
 	p.addCommon(cmd)
 }
 
 func (p *places) addStore(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.store, "store", "", "cold tier: `file:DIR`")
+	f := cmd.Flags()
+	f.StringVar(&p.store, "store", "", "cold tier: `URL`, r2://BUCKET[/PREFIX], s3://BUCKET[/PREFIX]?endpoint=URL&region=NAME or file:DIR")
+	f.StringVar(&p.r2Binding, "r2-binding", "", "the `NAME` of the wrangler file's R2 binding that is the store, if there are several")
+	f.StringVar(&p.key, "access-key-id", "", "S3 `KEY` of the store (AWS_ACCESS_KEY_ID, its secret in AWS_SECRET_ACCESS_KEY); for r2: made from the API token if left out")
+	f.StringVar(&p.region, "region", "", "`REGION` of an s3: store (AWS_REGION)")
+	p.secrets.StringVar(&p.secret, "secret-access-key", "", "")
+	p.secrets.StringVar(&p.session, "session-token", "", "")
 	p.addCommon(cmd)
 }
 
@@ -58,19 +100,53 @@ func (p *places) addCommon(cmd *cobra.Command) {
 		return
 	}
 	f.StringVar(&p.config, "config", "", "settings `FILE` (default etl.yaml in the current folder, if there is one)")
+	f.StringVar(&p.wrangler, "wrangler", "", "take source, store and account from a Worker's `FILE`: wrangler.jsonc or wrangler.toml")
+	f.StringVar(&p.env, "env", "", "the environment `NAME` of the wrangler file (CLOUDFLARE_ENV)")
+	f.StringVar(&p.account, "account-id", "", "Cloudflare account `ID` (CLOUDFLARE_ACCOUNT_ID; the token in CLOUDFLARE_API_TOKEN)")
+	f.StringVar(&p.url, "api-url", cloudflare.DefaultURL, "base `URL` of Cloudflare's API (CLOUDFLARE_API_BASE_URL)")
+	p.rate, p.burst = 4, 200
+	f.Var(&p.rate, "api-rate", "requests a second to Cloudflare's API, on average over 5 minutes")
+	f.Var(&p.burst, "api-burst", "requests to Cloudflare's API that may go at once")
+	f.StringVar(&p.caFile, "ca-file", "", "PEM `FILE` of certificate authorities to trust beside the system's")
+	p.secrets.StringVar(&p.token, "api-token", "", "")
 	f.Var(&p.now, "now", "take this for the current time, like 2024-02-20T02:00:00Z (demos and drills)")
 	_ = f.MarkHidden("now")
 }
 
-// resolve gives the flags that were not set their values from the environment
-// and the settings file.
+// resolve gives the flags that were not set their values from the environment,
+// the settings file and the wrangler file.
 func (p *places) resolve(a *app, cmd *cobra.Command) (err error) {
 	file := p.config
 	if file == "" {
 		file = a.getenv("ETL_CONFIG")
 	}
-	p.effective, err = config.Load(cmd.Flags(), settings, settings, a.getenv, file)
-	return err
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	all.AddFlagSet(cmd.Flags())
+	all.AddFlagSet(&p.secrets)
+	if p.settings, err = config.Load(all, settings, a.getenv, file); err != nil {
+		return err
+	}
+	for _, text := range p.settings.Warnings {
+		a.warn(text)
+	}
+	p.opened.app = a
+	kinds := make(map[string]string)
+	for _, name := range []string{"source", "store"} {
+		kinds[name], _, _ = strings.Cut(p.settings.Value(name).Value, ":")
+	}
+	for i := range p.settings.Values {
+		v := &p.settings.Values[i]
+		for _, d := range fitting {
+			if d.name != v.Name || d.kind != kinds[d.of] || v.Origin != "default" {
+				continue
+			}
+			if err := all.Lookup(d.name).Value.Set(d.value); err != nil {
+				return err
+			}
+			v.Value, v.Origin = d.value, fmt.Sprintf("default for %s:", d.kind)
+		}
+	}
+	return nil
 }
 
 func (p *places) clock() func() time.Time {
@@ -80,127 +156,6 @@ func (p *places) clock() func() time.Time {
 	// The seconds still pass, so that durations are real.
 	start := time.Now()
 	return func() time.Time { return p.now.Add(time.Since(start)) }
-}
-
-// openSource opens the hot tier. create makes a database that does not exist.
-func (p *places) openSource(readers int, create bool) (*sqlite.Source, error) {
-	if p.source == "" {
-		return nil, fault.Hint(fault.Errorf(fault.Usage, "no source: where is the hot tier?"),
-			"give --source sqlite:PATH, set ETL_SOURCE, or write `source: sqlite:PATH` into etl.yaml; `etl demo` makes one to try")
-	}
-	scheme, path, err := config.URL("source", p.source)
-	if err != nil {
-		return nil, err
-	}
-	if scheme != "sqlite" {
-		return nil, fault.Hint(fault.Errorf(fault.Usage, "--source %s: unknown kind %q", p.source, scheme), "this version reads sqlite:PATH")
-	}
-	return sqlite.Open(path, sqlite.Options{Readers: readers, ReadOnly: p.noState, Create: create, Now: p.clock()})
-}
-
-// presence says what a command asks of the folder that the store is.
-type presence int
-
-const (
-	needed  presence = iota // reading: an absent folder is an error, most likely a wrong path
-	created                 // writing: an absent folder is made
-	perhaps                 // planning: an absent folder is an empty store, and stays absent
-)
-
-func (p *places) openStore(want presence) (object.Store, error) {
-	if p.store == "" {
-		return nil, fault.Hint(fault.Errorf(fault.Usage, "no store: where is the cold tier?"),
-			"give --store file:DIR, set ETL_STORE, or write `store: file:DIR` into etl.yaml; `etl demo` makes one to try")
-	}
-	scheme, path, err := config.URL("store", p.store)
-	if err != nil {
-		return nil, err
-	}
-	if scheme != "file" {
-		return nil, fault.Hint(fault.Errorf(fault.Usage, "--store %s: unknown kind %q", p.store, scheme), "this version writes to file:DIR")
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		switch want {
-		case needed:
-			return nil, fault.Hint(fault.Errorf(fault.NotExist, "--store %s: there is no folder %s", p.store, path),
-				"is the path right, and the disk mounted? The first `etl archive` or `etl backfill` makes the folder")
-		case perhaps:
-			return noStore{}, nil
-		}
-	}
-	s, err := dir.Open(path)
-	if err != nil && fault.HintOf(err) == "" {
-		err = fault.Hint(err, "--store file:DIR names a folder, or one that can be made")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// noStore stands for the folder of a store that does not exist yet.
-type noStore struct{}
-
-func (noStore) Get(_ context.Context, key object.Key) ([]byte, object.Attrs, error) {
-	return nil, object.Attrs{}, fault.Errorf(fault.NotExist, "get %s: the store is not made yet", key)
-}
-
-func (noStore) Put(_ context.Context, key object.Key, _ []byte, _ object.PutOptions) (object.Attrs, error) {
-	return object.Attrs{}, fault.Errorf(fault.Internal, "put %s: the store is not made yet", key)
-}
-
-func (noStore) List(context.Context, string) iter.Seq2[object.Attrs, error] {
-	return func(func(object.Attrs, error) bool) {}
-}
-
-// access is what a command needs of the two tiers.
-type access struct {
-	source  bool // the source is needed, and its ledger unless --no-state; else it is opened if one is configured
-	store   presence
-	readers int // queries at a time, 0 for 1
-}
-
-// open makes the environment of a job from settings that were resolved. The
-// source comes first, so that a wrong one leaves no folder behind.
-func (p *places) open(ctx context.Context, a *app, need access) (env jobs.Env, done func(), err error) {
-	env, done = jobs.Env{Now: p.clock(), Stop: a.stop.Done()}, func() {}
-	if need.source && p.source == "" && p.store == "" {
-		return env, nil, fault.Hint(fault.Errorf(fault.Usage, "no source and no store: where are the hot tier and the cold tier?"),
-			"give --source sqlite:PATH and --store file:DIR, set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
-	}
-	if need.source || p.source != "" {
-		src, err := p.openSource(max(1, need.readers), false)
-		if err != nil {
-			return env, nil, err
-		}
-		env.Source, done = src, func() { src.Close() }
-		if err := p.addLedger(ctx, &env, src, need.source); err != nil {
-			done()
-			return env, nil, err
-		}
-	}
-	if env.Store, err = p.openStore(need.store); err != nil {
-		done()
-		return env, nil, err
-	}
-	return env, done, nil
-}
-
-func (p *places) addLedger(ctx context.Context, env *jobs.Env, src *sqlite.Source, required bool) error {
-	if p.noState {
-		return nil
-	}
-	info, err := src.Info(ctx)
-	if err != nil {
-		return err
-	}
-	if info.Ledger {
-		env.Ledger, env.Journal = src, src
-	} else if required {
-		return fault.Hint(fault.Errorf(fault.Invalid, "%s has no ledger (table archive_marks and its triggers)", p.source),
-			"run `etl migrate --source %s` once, or give --no-state to work without it", p.source)
-	}
-	return nil
 }
 
 // span are the flags that choose days.
@@ -305,6 +260,8 @@ func (e *engine) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(&e.extract, "extract-workers", "queries at a time")
 	f.Var(&e.write, "write-workers", "month files at a time")
+	f.Lookup("extract-workers").DefValue = "2, for d1: 1"
+	f.Lookup("write-workers").DefValue = "16, for r2: and s3: 32"
 	f.Var(&e.memory, "memory", "memory to stay within; half of it is for samples in flight")
 	f.Var(&e.codec, "codec", "compression of month files: zstd or snappy")
 	f.Var(&e.window, "hot-window", "how many days back archive looks for days missed and late rows")
@@ -339,6 +296,20 @@ func (c *count) Set(v string) error {
 		return fault.Errorf(fault.Usage, "want a number from 1 to 1024, got %q", v)
 	}
 	*c = count(n)
+	return nil
+}
+
+// perSecond is a flag of a rate.
+type perSecond float64
+
+func (r *perSecond) String() string { return strconv.FormatFloat(float64(*r), 'g', -1, 64) }
+func (r *perSecond) Type() string   { return "n" }
+func (r *perSecond) Set(v string) error {
+	n, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(n > 0 && n <= 1000) {
+		return fault.Errorf(fault.Usage, "want a number above 0 and up to 1000, got %q", v)
+	}
+	*r = perSecond(n)
 	return nil
 }
 

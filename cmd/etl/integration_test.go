@@ -101,32 +101,32 @@ func (p *place) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is what a process left behind.
-type result struct {
+// finished is what a process left behind.
+type finished struct {
 	args           []string
 	stdout, stderr string
 	code           int // -1 if a signal ended it
 }
 
-func (r result) String() string {
+func (r finished) String() string {
 	return fmt.Sprintf("etl %s: exit code %d\n%s%s", strings.Join(r.args, " "), r.code, r.stdout, r.stderr)
 }
 
-func finish(cmd *exec.Cmd) result {
+func finish(cmd *exec.Cmd) finished {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
-	r := result{cmd.Args[1:], out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	r := finished{cmd.Args[1:], out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 	if err != nil && cmd.ProcessState == nil {
 		r.stderr = err.Error()
 	}
 	return r
 }
 
-func (p *place) etl(args ...string) result { return finish(p.command(args...)) }
+func (p *place) etl(args ...string) finished { return finish(p.command(args...)) }
 
 // ok runs etl and wants exit code 0.
-func (p *place) ok(args ...string) result {
+func (p *place) ok(args ...string) finished {
 	p.t.Helper()
 	r := p.etl(args...)
 	if r.code != 0 {
@@ -136,7 +136,7 @@ func (p *place) ok(args ...string) result {
 }
 
 // report decodes the result of a command with --json.
-func (r result) report(t *testing.T) (v struct {
+func (r finished) report(t *testing.T) (v struct {
 	FilesWritten    int64 `json:"files_written"`
 	PointDays       int64 `json:"point_days"`
 	PointDaysMarked int64 `json:"point_days_marked"`
@@ -422,7 +422,7 @@ func TestIntegrationRaces(t *testing.T) {
 				p.fill(from, to, 15*time.Minute)
 				for round := range 2 {
 					var wg sync.WaitGroup
-					results := make([]result, len(crew))
+					results := make([]finished, len(crew))
 					for k, args := range crew {
 						wg.Go(func() { results[k] = p.etl(append(slices.Clone(args), "--quiet")...) })
 					}
@@ -522,7 +522,7 @@ func TestIntegrationInterrupt(t *testing.T) {
 	p.points(points)
 	p.fill(from, to, 15*time.Minute)
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		var r result
+		var r finished
 		delay := 400 * time.Millisecond
 		for range 12 {
 			p.must(os.RemoveAll(filepath.Join(p.dir, "r2")))
@@ -607,7 +607,7 @@ func TestIntegrationDisk(t *testing.T) {
 		return p
 	}
 	// broken runs archive on the broken disk and checks what it says.
-	broken := func(t *testing.T, r result, want string) {
+	broken := func(t *testing.T, r finished, want string) {
 		t.Helper()
 		if r.code != fault.ExitError || !strings.Contains(r.stderr+r.stdout, want) || !strings.Contains(r.stderr+r.stdout, "run the command again") {
 			t.Fatalf("want %q: %s", want, r)
@@ -703,7 +703,7 @@ func TestIntegrationRetention(t *testing.T) {
 	for d := mustDay("2023-12-31"); d < last; d++ {
 		p.now = d.Time().Add(2 * time.Hour).Format(time.RFC3339)
 		cmd := p.command([][]string{{"archive", "-q"}, {"rearchive", "-q", "--last", "33d"}}[p.rng.IntN(2)]...)
-		done := make(chan result)
+		done := make(chan finished)
 		go func() { done <- finish(cmd) }()
 		for i := range 1000 {
 			if ts := d.Start() + p.rng.Int64N(utc.DayMillis); i%50 != 0 {

@@ -48,7 +48,8 @@ type app struct {
 	// nested is set where the demo types a command.
 	nested bool
 	// result also receives the result of a command, if it is set: the demo reads it.
-	result func(any)
+	result   func(any)
+	warnings warnings
 	// code is the exit code of a command that ran to its end.
 	code int
 }
@@ -110,6 +111,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 		Example: `  etl demo                                          # the whole job in ./demo, no account needed
   etl migrate   --source sqlite:d1.sqlite           # create or update the tables
   etl backfill  --month 2024-01 --dry-run           # what would be archived
+  etl config    --check                             # may etl do what it has to?
   etl archive                                       # the nightly job
   etl verify    --deep                              # prove that the archive is whole`,
 		SilenceErrors: true,
@@ -124,6 +126,13 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 				err = cmp.Or(errors.Unwrap(err), err)
 			}
 			err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, err)
+		}
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+			for _, s := range settings {
+				if s.Secret && s.Name == unknown.GetSpecifiedName() {
+					return fault.Hint(fault.Wrap(fault.Usage, err), "a list of processes would show it: set %s, or write %s into etl.yaml", strings.Join(s.Variables(), " or "), s.Name)
+				}
+			}
 		}
 		return fault.Hint(fault.Wrap(fault.Usage, err), "`%s --help` lists the flags", cmd.CommandPath())
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/term"
 
+	"etl/internal/fault"
 	"etl/jobs"
 )
 
@@ -124,21 +125,72 @@ func (a *app) watch(command string) (notify func(jobs.Event), stop func()) {
 			}
 			return w
 		}}
-		return p.event, p.clear
+		return p.event, a.warnings.to(p.event, p.clear)
 	}
 	log := zerolog.New(a.stderr).With().Timestamp().Str("command", command).Logger()
 	l := &logLines{log: log, quiet: a.quiet, last: time.Now()}
-	return l.event, func() {}
+	return l.event, a.warnings.to(l.event, func() {})
+}
+
+// warnings passes on what a person should know from where there is no job, such
+// as the retries of a client: to the watch of the job that runs, else to
+// standard error. It is safe for concurrent use.
+type warnings struct {
+	mu    sync.Mutex
+	event func(jobs.Event) // of the watch, nil for none
+	told  time.Time        // of the last retry that was passed on
+}
+
+// to sends what follows to the watch, until the function that it returns, which
+// calls end, is called.
+func (w *warnings) to(event func(jobs.Event), end func()) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.event = event
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.event = nil
+		end()
+	}
+}
+
+func (a *app) warn(text string) {
+	a.warnings.mu.Lock()
+	defer a.warnings.mu.Unlock()
+	if a.warnings.event != nil {
+		a.warnings.event(jobs.Warning{Text: text})
+		return
+	}
+	fmt.Fprintf(a.stderr, "etl: warning: %s\n", printableLine(text))
+}
+
+// retrying is a fault.Policy's Notify: it tells of what has failed three times
+// and more, once a second, for all workers meet the same fault.
+func (a *app) retrying(r fault.Retry) {
+	a.warnings.mu.Lock()
+	tell := r.Attempt >= 3 && time.Since(a.warnings.told) >= time.Second
+	if tell {
+		a.warnings.told = time.Now()
+	}
+	a.warnings.mu.Unlock()
+	if tell {
+		a.warn(fmt.Sprintf("%s: attempt %d failed, the next one is in %s: %v", r.What, r.Attempt, seconds(r.Wait.Seconds()), r.Err))
+	}
 }
 
 // logLines writes events as JSON log lines; progress at most every 10 s.
 type logLines struct {
 	log   zerolog.Logger
 	quiet bool
-	last  time.Time
+
+	mu   sync.Mutex
+	last time.Time
 }
 
 func (l *logLines) event(ev jobs.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch ev := ev.(type) {
 	case jobs.Progress:
 		if l.quiet || time.Since(l.last) < 10*time.Second {

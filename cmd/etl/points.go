@@ -31,7 +31,7 @@ func (a *app) points() *cobra.Command {
 			return err
 		}
 		need := access{store: needed}
-		if p.source != "" {
+		if p.hasSource() {
 			need.store = perhaps // before the first archive there are only hot rows to list
 		}
 		env, done, err := p.open(cmd.Context(), a, need)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -38,13 +39,17 @@ samples can not be read. A file that a running job has just written is "info".`,
 	cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every byte")
 	workers := count(4)
 	cmd.Flags().Var(&workers, "workers", "files at a time")
+	cmd.Flags().Lookup("workers").DefValue = "4, for r2: and s3: 32"
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o.Workers = int(workers)
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
+		if !cmd.Flags().Changed("workers") && !strings.HasPrefix(p.store, "file:") {
+			workers = 32 // each waits for the network most of the time
+		}
+		o.Workers = int(workers)
 		if o.Points.Group == "" {
-			p.source = "" // only groups need it
+			p.source, p.noSource = "", true // only groups need it
 		}
 		env, done, err := p.open(cmd.Context(), a, access{store: needed})
 		if err != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +25,7 @@ type bench struct {
 	config
 	self   string // this program's binary
 	log    io.Writer
+	env    []string // for the etl: where D1 is, and keys
 	report report
 	// folders counts the names that fresh has given.
 	folders int
@@ -66,6 +69,9 @@ func (b *bench) all(ctx context.Context) error {
 		return err
 	}
 	if _, err := b.freshDay(ctx, wide); err != nil {
+		return err
+	}
+	if err := b.fromD1(ctx, main); err != nil {
 		return err
 	}
 	if err := b.mergedDay(ctx, main, fresh); err != nil {
@@ -152,18 +158,19 @@ func warm(path string) error {
 
 // archive runs `etl archive` for one day as if it were the night after the
 // fleet's last day, so that the day lies in the hot window.
-func (b *bench) archive(ctx context.Context, d dataset, day utc.Day, store string) (cost, error) {
-	return b.runEtl(ctx, "archive", "--day", day.String(), "--source", d.source(), "--store", "file:"+store, "--json",
+func (b *bench) archive(ctx context.Context, stdout io.Writer, d dataset, day utc.Day, source, store string) (cost, error) {
+	return b.askEtl(ctx, stdout, "archive", "--day", day.String(), "--source", source, "--store", store, "--json",
 		"--now", d.fleet.Days().To.Time().Add(2*time.Hour).Format(time.RFC3339))
 }
 
 func (b *bench) backfillDays(ctx context.Context, source string, days utc.Days, store string) (cost, error) {
-	return b.runEtl(ctx, "backfill", "--from", days.From.String(), "--to", days.To.String(), "--source", source, "--store", "file:"+store, "--json")
+	return b.runEtl(ctx, "backfill", "--from", days.From.String(), "--to", days.To.String(), "--source", source, "--store", store, "--json")
 }
 
 // tier is what a store's manifests hold.
 type tier struct {
 	samples, bytes, files int64
+	rows                  string // a hash of all rows
 }
 
 // check reads a store's manifests and fails unless they hold so many samples,
@@ -173,6 +180,7 @@ func check(store string, samples int64) (t tier, err error) {
 	if err != nil {
 		return t, err
 	}
+	rows := sha256.New()
 	for _, name := range names {
 		data, err := os.ReadFile(name)
 		if err != nil {
@@ -180,8 +188,10 @@ func check(store string, samples int64) (t tier, err error) {
 		}
 		var m struct {
 			Points []struct {
+				ID             int32
 				Path           string
 				Bytes, Samples int64
+				Rows           string `json:"rows_sha256"`
 			}
 		}
 		if err := json.Unmarshal(data, &m); err != nil {
@@ -199,8 +209,10 @@ func check(store string, samples int64) (t tier, err error) {
 				return t, fmt.Errorf("%s: %d bytes, its manifest says %d", p.Path, info.Size(), p.Bytes)
 			}
 			t.samples, t.bytes, t.files = t.samples+p.Samples, t.bytes+p.Bytes, t.files+1
+			fmt.Fprintln(rows, p.ID, p.Rows)
 		}
 	}
+	t.rows = hex.EncodeToString(rows.Sum(nil))
 	if t.samples != samples {
 		return t, fmt.Errorf("store %s holds %d samples, want %d", store, t.samples, samples)
 	}
@@ -226,7 +238,7 @@ func (b *bench) freshDay(ctx context.Context, d dataset) (cost, error) {
 			count(int64(d.fleet.Len())), k+1, seconds(a.Copy), seconds(a.Sync), seconds(a.CPU), a.Files, megabytes(a.Bytes))
 
 		store := b.fresh("store")
-		c, err := b.archive(ctx, d, day, store)
+		c, err := b.archive(ctx, io.Discard, d, day, d.source(), "file:"+store)
 		if err != nil {
 			return cost{}, err
 		}
@@ -245,14 +257,23 @@ func (b *bench) freshDay(ctx context.Context, d dataset) (cost, error) {
 	return m, nil
 }
 
-// mergedDay archives the last day into a month that holds all others.
-func (b *bench) mergedDay(ctx context.Context, d dataset, fresh cost) error {
+// mergedDay archives the last day into a month that holds all others, in a
+// directory and, in turns, over S3.
+func (b *bench) mergedDay(ctx context.Context, d dataset, fresh cost) (err error) {
 	days := d.fleet.Days()
 	last := days.To - 1
 	b.say("the last day into a month that holds %d, %d runs", days.Len()-1, dayRuns)
 	held := b.fresh("held")
-	if _, err := b.backfillDays(ctx, d.source(), utc.Days{From: days.From, To: last}, held); err != nil {
+	before := utc.Days{From: days.From, To: last}
+	if _, err := b.backfillDays(ctx, d.source(), before, "file:"+held); err != nil {
 		return err
+	}
+	remote, err := b.mergesOverS3(ctx, d, before)
+	if err != nil {
+		return err
+	}
+	if remote != nil {
+		defer func() { err = errors.Join(err, remote.stop()) }()
 	}
 	var runs []cost
 	for k := range dayRuns {
@@ -260,7 +281,7 @@ func (b *bench) mergedDay(ctx context.Context, d dataset, fresh cost) error {
 		if err := linkTree(held, store); err != nil {
 			return err
 		}
-		c, err := b.archive(ctx, d, last, store)
+		c, err := b.archive(ctx, io.Discard, d, last, d.source(), "file:"+store)
 		if err != nil {
 			return err
 		}
@@ -270,11 +291,19 @@ func (b *bench) mergedDay(ctx context.Context, d dataset, fresh cost) error {
 		runs = append(runs, c)
 		b.report.run("etl archive, month of %d days, %s points, run %d: %s, CPU %s, peak %s",
 			days.Len()-1, count(int64(d.fleet.Len())), k+1, seconds(c.Wall), seconds(c.CPU), megabytes(c.RSS))
+		if remote != nil {
+			if err := remote.run(ctx, k+1); err != nil {
+				return err
+			}
+		}
 	}
 	m := medianCost(runs)
 	b.report.ratio(fmt.Sprintf("one day, %s points, into a month of %d days", count(int64(d.fleet.Len())), days.Len()-1),
 		seconds(m.Wall), seconds(fresh.Wall)+" (fresh month)", m.Wall.Seconds()/fresh.Wall.Seconds(), 6)
 	b.report.most("– its peak memory", m.RSS, 512<<20)
+	if remote != nil {
+		remote.report(m)
+	}
 	return nil
 }
 
@@ -304,7 +333,7 @@ func (b *bench) backfill(ctx context.Context, d dataset) error {
 	rows := d.rows(days.Len())
 	b.say("backfill of %d days", days.Len())
 	store := b.fresh("store")
-	c, err := b.backfillDays(ctx, d.source(), days, store)
+	c, err := b.backfillDays(ctx, d.source(), days, "file:"+store)
 	if err != nil {
 		return err
 	}
@@ -351,7 +380,7 @@ func (b *bench) sizes(ctx context.Context) error {
 			return err
 		}
 		store := filepath.Join(dir, "store")
-		if _, err := b.backfillDays(ctx, "sqlite:"+o.Path, a.Days, store); err != nil {
+		if _, err := b.backfillDays(ctx, "sqlite:"+o.Path, a.Days, "file:"+store); err != nil {
 			return err
 		}
 		t, err := check(store, a.Rows)

@@ -12,18 +12,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
+	"etl/internal/cloudflare"
+	"etl/internal/cloudflare/cloudflaretest"
+	"etl/internal/fleet"
 	"etl/internal/sample"
+	"etl/internal/source"
+	"etl/internal/source/d1"
+	"etl/internal/source/sqlite"
 	"etl/internal/utc"
 )
 
-// fakeEtl makes this test binary act as the etl; its value "lossy" makes it lose a sample.
+// fakeEtl makes this test binary act as the etl; its value "lossy" makes it lose
+// a sample, "wrong" change one that comes from D1.
 const fakeEtl = "BENCHMARK_TEST_ETL"
 
 // TestMain lets the test binary stand for both kinds of child.
@@ -46,12 +51,13 @@ type fakePoint struct {
 	Path    string `json:"path"`
 	Bytes   int64  `json:"bytes"`
 	Samples int64  `json:"samples"`
+	Rows    string `json:"rows_sha256"` // the sum of the values
 }
 
 // actAsEtl counts rows instead of archiving them: a month file is one byte a sample.
 func actAsEtl(command string, args []string) error {
 	fl := flag.NewFlagSet(command, flag.ContinueOnError)
-	source, store := fl.String("source", "", ""), fl.String("store", "", "")
+	place, store := fl.String("source", "", ""), fl.String("store", "", "")
 	day, from, to := fl.String("day", "", ""), fl.String("from", "", ""), fl.String("to", "", "")
 	fl.String("now", "", "")
 	fl.Bool("json", false, "")
@@ -62,17 +68,15 @@ func actAsEtl(command string, args []string) error {
 		fmt.Println("etl 9.9.9 (fake)")
 		return nil
 	}
-	conn, err := sqlite.OpenConn(strings.TrimPrefix(*source, "sqlite:"))
+	src, err := openSource(*place)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer src.Close()
+	ctx := context.Background()
 	if command == "migrate" {
-		return sqlitex.ExecuteScript(conn, `
-			create table if not exists points (id integer primary key, name text, site text, system text, equipment text, unit text,
-				interval_ms integer, min_value real, max_value real, created_at integer);
-			create table if not exists timeseries (point_id integer, timestamp integer, value real, quality integer, flags integer,
-				primary key (point_id, timestamp)) without rowid;`, nil)
+		_, err := src.(source.Migrator).Migrate(ctx)
+		return err
 	}
 	if *day != "" {
 		*from = *day
@@ -104,21 +108,34 @@ func actAsEtl(command string, args []string) error {
 			old[p.ID] = p.Samples
 		}
 		manifest.Points = nil
-		err := sqlitex.Execute(conn, `SELECT point_id, count(*) FROM timeseries WHERE timestamp >= ? AND timestamp < ? GROUP BY 1`, &sqlitex.ExecOptions{
-			Args: []any{days.From.Start(), days.To.Start()},
-			ResultFunc: func(s *sqlite.Stmt) error {
-				p := fakePoint{ID: s.ColumnInt64(0), Path: fmt.Sprintf("timeseries/%s/p%d.parquet", m, s.ColumnInt64(0))}
-				p.Samples = old[p.ID] + s.ColumnInt64(1)
-				p.Bytes = p.Samples
-				manifest.Points = append(manifest.Points, p)
-				return replace(filepath.Join(root, p.Path), make([]byte, p.Bytes))
-			},
-		})
+		points, _, err := src.Points(ctx)
 		if err != nil {
 			return err
 		}
-		if os.Getenv(fakeEtl) == "lossy" {
+		for _, point := range points {
+			p := fakePoint{ID: int64(point.ID), Path: fmt.Sprintf("timeseries/%s/p%d.parquet", m, point.ID), Samples: old[int64(point.ID)]}
+			sum := 0.0
+			_, err := src.Read(ctx, source.Query{Points: []int32{point.ID}, Days: days}, func(b *sample.Batch) error {
+				p.Samples += int64(b.Len())
+				for _, v := range b.Value {
+					sum += v
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			p.Bytes, p.Rows = p.Samples, fmt.Sprint(sum)
+			manifest.Points = append(manifest.Points, p)
+			if err := replace(filepath.Join(root, p.Path), make([]byte, p.Bytes)); err != nil {
+				return err
+			}
+		}
+		switch {
+		case os.Getenv(fakeEtl) == "lossy":
 			manifest.Points[0].Samples--
+		case os.Getenv(fakeEtl) == "wrong" && strings.HasPrefix(*place, "d1:"):
+			manifest.Points[0].Rows += "1"
 		}
 		data, err := json.Marshal(manifest)
 		if err != nil {
@@ -128,7 +145,25 @@ func actAsEtl(command string, args []string) error {
 			return err
 		}
 	}
+	fmt.Println(`{"billed":{"requests":42,"rows_read":8000,"rows_written":9}}`)
 	return nil
+}
+
+type fakeSource interface {
+	source.Source
+	Close() error
+}
+
+func openSource(text string) (fakeSource, error) {
+	kind, place, _ := strings.Cut(text, ":")
+	if kind == "sqlite" {
+		return sqlite.Open(place, sqlite.Options{Create: true})
+	}
+	c, err := cloudflare.New(os.Getenv("CLOUDFLARE_ACCOUNT_ID"), os.Getenv("CLOUDFLARE_API_TOKEN"), cloudflare.Options{URL: os.Getenv("CLOUDFLARE_API_BASE_URL")})
+	if err != nil {
+		return nil, err
+	}
+	return d1.Open(c.Database(strings.TrimPrefix(place, "//")), d1.Options{}), nil
 }
 
 // replace writes a file as a store does: never in place.
@@ -190,13 +225,13 @@ func TestRun(t *testing.T) {
 	}
 	writeSet(t, filepath.Join(sets, "toy.csv.gz"))
 	dir, md := filepath.Join(root, "it's bench"), filepath.Join(root, "b.md")
-	args := []string{"-quick", "-points", "5", "-days", "2", "-dir", dir, "-etl", self, "-md", md, "-sets", sets}
+	args := []string{"-quick", "-points", "5", "-days", "2", "-dir", dir, "-etl", self, "-md", md, "-sets", sets, "-versitygw", filepath.Join(root, "none")}
 	var out, log bytes.Buffer
 	if err := run(t.Context(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
 	for _, want := range []string{
-		"one day, 5 points (0.0072 M rows), fresh month", "one day, 10 points", "into a month of 1 days", "backfill of 2 days",
+		"one day, 5 points (0.0072 M rows), fresh month", "one day, 10 points", "one day from D1, 5 points", "its requests (8,000 rows read, 9 written)", "  42  ", "into a month of 1 days", "backfill of 2 days",
 		"bytes of toy (40 samples, 4 files)", "bytes of all 1 sets", "not judged",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -207,7 +242,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"etl 9.9.9 (fake)", "DuckDB v1.", " cores", "| backfill of 2 days", "run 3"} {
+	for _, want := range []string{"etl 9.9.9 (fake)", "DuckDB v1.", " cores", "| backfill of 2 days", "run 3", "merge over S3: skipped, versitygw is not installed"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)
 		}
@@ -232,6 +267,11 @@ func TestRun(t *testing.T) {
 	if strings.Contains(log.String(), "building") {
 		t.Errorf("data was built again:\n%s", &log)
 	}
+	t.Setenv(fakeEtl, "wrong")
+	err = run(t.Context(), args, io.Discard, &log)
+	if err == nil || !strings.Contains(err.Error(), "holds other rows") {
+		t.Errorf("an etl that changes what comes from D1: %v", err)
+	}
 	// Without its stamp a database is not trusted.
 	if err := os.Remove(filepath.Join(dir, "fleet-5x2.sqlite.stamp")); err != nil {
 		t.Fatal(err)
@@ -240,6 +280,71 @@ func TestRun(t *testing.T) {
 	_ = run(t.Context(), args, io.Discard, &log)
 	if !strings.Contains(log.String(), "building fleet-5x2.sqlite") {
 		t.Errorf("data without a stamp was taken:\n%s", &log)
+	}
+}
+
+// TestPages reads the same day from prepared bytes and from SQLite. It is more
+// than a page, the first of which ends within a point.
+func TestPages(t *testing.T) {
+	ctx := t.Context()
+	f, err := fleet.New(fleet.Bench(80, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "d1.sqlite")
+	db, err := sqlite.Open(path, sqlite.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteSQLite(ctx, path, f.Days(), fleet.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	day := f.Days().From + 1
+	a, stop, err := serveD1(ctx, d1Options{path, f.Options(), day})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	c, err := cloudflare.New(cloudflaretest.Account, cloudflaretest.Token, cloudflare.Options{URL: a.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := d1.Open(c.Database(cloudflaretest.Database), d1.Options{})
+	q := source.Query{Days: utc.Days{From: day, To: day + 1}}
+	for _, p := range f.Points() {
+		q.Points = append(q.Points, p.ID)
+	}
+	all := func(s source.Source) (b sample.Batch) {
+		pages := 0
+		if _, err := s.Read(ctx, q, func(page *sample.Batch) error {
+			pages++
+			b.PointID = append(b.PointID, page.PointID...)
+			b.AppendRange(&page.Series, 0, page.Len())
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if pages < 2 {
+			t.Errorf("all rows came in %d pages", pages)
+		}
+		return b
+	}
+	got, want := all(remote), all(db)
+	if got.Len() != 80*1440 || !slices.Equal(got.PointID, want.PointID) || got.RowsSHA256() != want.RowsSHA256() {
+		t.Errorf("%d rows of the pages are not the %d rows of the database", got.Len(), want.Len())
+	}
+	q.Days = utc.Days{From: day - 1, To: day}
+	if _, err := remote.Read(ctx, q, func(*sample.Batch) error { return nil }); err == nil || !strings.Contains(err.Error(), "another day") {
+		t.Errorf("a day that is not prepared: %v", err)
+	}
+	for _, text := range []string{"SELECT p, 1", "SELECT p,x FROM (SELECT point_id p FROM timeseries WHERE point_id IN (2,1) AND timestamp >= 0 AND timestamp < 1 ORDER BY 1,2 LIMIT 5)"} {
+		if _, err := parseRead(text); err == nil {
+			t.Errorf("%s is taken for a read", text)
+		}
 	}
 }
 
@@ -254,20 +359,20 @@ func TestArguments(t *testing.T) {
 }
 
 func TestMeasure(t *testing.T) {
-	c, err := measure(t.Context(), io.Discard, io.Discard, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 0.05")
+	c, err := measure(t.Context(), nil, io.Discard, io.Discard, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 0.05")
 	if err != nil {
 		t.Skipf("no shell to measure: %v", err)
 	}
 	if c.Wall < 50*time.Millisecond || c.CPU <= 0 || c.CPU > c.Wall+time.Second || c.RSS < 1<<19 || c.RSS > 1<<30 {
 		t.Errorf("%+v", c)
 	}
-	_, err = measure(t.Context(), io.Discard, io.Discard, "sh", "-c", "echo why >&2; exit 3")
+	_, err = measure(t.Context(), nil, io.Discard, io.Discard, "sh", "-c", "echo why >&2; exit 3")
 	if err == nil || !strings.Contains(err.Error(), "why") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("failing program: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := measure(ctx, io.Discard, io.Discard, "sleep", "60"); err == nil {
+	if _, err := measure(ctx, nil, io.Discard, io.Discard, "sleep", "60"); err == nil {
 		t.Error("a cancelled run ended well")
 	}
 }

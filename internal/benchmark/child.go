@@ -36,9 +36,20 @@ func child(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) != 2 {
 		return fmt.Errorf("child: want a name and options, got %q", args)
 	}
-	answer, err := func() (any, error) {
-		in := []byte(args[1])
+	in := []byte(args[1])
+	stop := func() error { return nil }
+	answer, err := func() (answer any, err error) {
 		switch args[0] {
+		case "d1":
+			answer, stop, err = decodeThenServe(ctx, in, serveD1)
+			return answer, err
+		case "s3":
+			answer, stop, err = decodeThenServe(ctx, in, serveS3)
+			return answer, err
+		case "download":
+			return decodeThen(ctx, in, stderr, download)
+		case "operate":
+			return decodeThen(ctx, in, stderr, operate)
 		case "load":
 			return decodeThen(ctx, in, stderr, load)
 		case "copy":
@@ -51,7 +62,7 @@ func child(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("child %s: %w", args[0], err)
 	}
-	return json.NewEncoder(stdout).Encode(answer)
+	return errors.Join(json.NewEncoder(stdout).Encode(answer), stop())
 }
 
 func decodeThen[In, Out any](ctx context.Context, in []byte, stderr io.Writer, f func(context.Context, In, io.Writer) (Out, error)) (any, error) {
@@ -60,6 +71,32 @@ func decodeThen[In, Out any](ctx context.Context, in []byte, stderr io.Writer, f
 		return nil, err
 	}
 	return f(ctx, o, stderr)
+}
+
+// decodeThenServe starts a server. stop waits until nobody needs it: until
+// standard input ends or ctx does.
+func decodeThenServe[In, Out any](ctx context.Context, in []byte, start func(context.Context, In) (Out, func() error, error)) (answer any, stop func() error, err error) {
+	none := func() error { return nil }
+	var o In
+	if err := json.Unmarshal(in, &o); err != nil {
+		return nil, none, err
+	}
+	answer, end, err := start(ctx, o)
+	if err != nil {
+		return nil, none, err
+	}
+	return answer, func() error {
+		gone := make(chan struct{})
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			close(gone)
+		}()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+		}
+		return end()
+	}, nil
 }
 
 // loadOptions name a migrated database and the fleet to fill it with.

@@ -42,13 +42,14 @@ func main() {
 
 // config is what the flags say.
 type config struct {
-	dir    string
-	points int
-	days   int
-	quick  bool
-	etl    string
-	md     string
-	sets   string
+	dir       string
+	points    int
+	days      int
+	quick     bool
+	etl       string
+	md        string
+	sets      string
+	versitygw string
 }
 
 // manyPoints is the size of the second fleet, one day long, which shows that
@@ -72,6 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&c.etl, "etl", "bin/etl", "the etl binary")
 	fs.StringVar(&c.md, "md", "docs/benchmarks.md", "write the results here; with -quick only if given")
 	fs.StringVar(&c.sets, "sets", "../shared/data", "folder of real data sets, NAME.csv.gz")
+	fs.StringVar(&c.versitygw, "versitygw", ".servers/versitygw", "the S3 server's binary, which make servers installs")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,9 +23,11 @@ type cost struct {
 	RSS  int64         // peak resident memory, bytes
 }
 
-// measure runs a program to its end. An error carries the end of what it wrote to stderr.
-func measure(ctx context.Context, stdout, stderr io.Writer, program string, args ...string) (cost, error) {
+// measure runs a program to its end, with env added to this process's
+// environment. An error carries the end of what it wrote to stderr.
+func measure(ctx context.Context, env []string, stdout, stderr io.Writer, program string, args ...string) (cost, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(cmd.Environ(), env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	var said bytes.Buffer
@@ -53,7 +56,7 @@ func (b *bench) child(ctx context.Context, name string, options, answer any) (co
 		return cost{}, err
 	}
 	var out bytes.Buffer
-	c, err := measure(ctx, &out, b.log, b.self, childArg, name, string(in))
+	c, err := measure(ctx, nil, &out, b.log, b.self, childArg, name, string(in))
 	if err != nil {
 		return c, err
 	}
@@ -63,10 +66,45 @@ func (b *bench) child(ctx context.Context, name string, options, answer any) (co
 	return c, nil
 }
 
-// runEtl runs the etl binary quietly; what it prints matters only if it fails.
+// serve starts this program's own binary as the child named, one that serves
+// until stop is called, and reads its answer.
+func (b *bench) serve(ctx context.Context, name string, options, answer any) (stop func() error, err error) {
+	in, err := json.Marshal(options)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, b.self, childArg, name, string(in))
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	cmd.Stderr = b.log
+	stdin, err := cmd.StdinPipe() // it ends when this one does
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() error { return errors.Join(stdin.Close(), cmd.Wait()) }
+	if err := json.NewDecoder(stdout).Decode(answer); err != nil {
+		return nil, errors.Join(fmt.Errorf("answer of child %s: %w", name, err), stop())
+	}
+	return stop, nil
+}
+
+// runEtl runs the etl binary quietly, with b.env; what it says matters only if
+// it fails.
 func (b *bench) runEtl(ctx context.Context, args ...string) (cost, error) {
+	return b.askEtl(ctx, io.Discard, args...)
+}
+
+// askEtl is runEtl with what the etl prints.
+func (b *bench) askEtl(ctx context.Context, stdout io.Writer, args ...string) (cost, error) {
 	settle()
-	return measure(ctx, io.Discard, io.Discard, b.etl, args...)
+	return measure(ctx, b.env, stdout, io.Discard, b.etl, args...)
 }
 
 // settle waits until nothing of earlier runs is left to be written to disk.

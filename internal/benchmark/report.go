@@ -114,6 +114,8 @@ func (r *report) text(w io.Writer) error {
 const notes = `- A run is one process, measured from outside: wall clock from its start to its exit, user and system CPU of all threads, peak resident memory as the kernel counts it. Figures are the median of %[1]d runs, memory the highest of them; backfill and sizes are run once.
 - Caches are warm: the database was read once before the runs. Before each run everything dirty was written to disk.
 - The baseline of a fresh day is the time of DuckDB's statement ` + "`COPY t TO dir (FORMAT parquet, PARTITION_BY (point_id), COMPRESSION zstd, PARQUET_VERSION V2)`" + ` with %[2]d threads plus an fsync of each file, four at a time. Its rows are in memory before the clock starts, and the process, its start and the loading are not counted. The etl's time counts everything: start, planning, reading SQLite, merging, encoding, hashing, fsync of every file and folder, manifest, ledger. Both take turns.
+- D1 is a process beside the etl, on the same cores: its interface over the same database file, plain HTTP, no latency. What reads rows of the day it answers with JSON made before, as fast as the etl takes it; points, ledger and log are SQLite's. The etl's defaults are used, its limit of 4 requests/s with a burst of 200 too. The day from SQLite, the download of the same pages by an HTTP client that drops them, and the day from D1 take turns, and the rows in both stores must be the same. Rows read and written are counted as returned and changed; D1 bills rows scanned, and index entries too.
+- S3 is versitygw on the same disk and cores behind toxiproxy, which adds %[3]d ms to each request and holds up none for another. Its baseline is the sum of two times: to read and conditionally write each file once by a bare loop over the same client with %[4]d workers, the etl's default; and to do the same merge in a directory. The etl also reads back each file that it wrote. All three take turns.
 - After each run the samples in the store's manifests are counted and the sizes of its files compared; a run that lacks one is an error, not a figure.
 - Of 20 points of the fleet 8 are temperatures, 3 pressures, 3 switches, 2 counters, 2 setpoints and 2 noises of full precision, one sample a minute each.
 - Sizes of the real sets are those of the month files alone, one file per point and month on both sides; DuckDB's with zstd and PARQUET_VERSION V2.
@@ -135,7 +137,7 @@ func (r *report) markdown(w io.Writer) error {
 		}
 	}
 	b.WriteString("\n## How it is measured\n\n")
-	fmt.Fprintf(&b, notes, dayRuns, r.threads)
+	fmt.Fprintf(&b, notes, dayRuns, r.threads, s3Delay.Milliseconds(), s3Workers)
 	b.WriteString("\n## Every run\n\n```\n" + strings.Join(r.runs, "\n") + "\n```\n")
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -1,19 +1,22 @@
 // Package config owns where settings come from: flag > environment > etl.yaml >
-// default. A setting is a flag of the command; its environment variable is ETL_
-// and its name in capitals, and its key in the file is its name.
+// wrangler file > default. A setting is a flag of the command, except for
+// secrets, which a list of processes would show; its environment variable is
+// ETL_ and its name in capitals, and its key in the file is its name. A wrangler
+// file (wrangler.jsonc, wrangler.toml) gives the source, the store and the account
+// by a Worker's own bindings.
+//
+// It also owns the form of the URLs of sources and stores (place.go). It opens
+// nothing but these files, and refuses what it does not know: keys, parameters,
+// names, empty values.
 package config
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
 	"etl/internal/fault"
@@ -22,89 +25,202 @@ import (
 // DefaultFile is read if it exists and no other file is named.
 const DefaultFile = "etl.yaml"
 
-// Setting is one effective value and where it came from.
+// Setting declares a setting.
 type Setting struct {
-	Name   string `json:"name"`
-	Value  string `json:"value"`
-	Origin string `json:"origin"` // "flag", "default", "environment ETL_STORE", "etl.yaml:3" …
+	Name string
+	// Env are environment variables that count after the setting's own, the
+	// first that is set wins. They are what other tools call the same thing.
+	Env []string
+	// Secret is never a flag of the command line, and is shown redacted.
+	Secret bool
 }
 
-// EnvName is the environment variable of a setting.
-func EnvName(setting string) string {
-	return "ETL_" + strings.ToUpper(strings.ReplaceAll(setting, "-", "_"))
+// Variables are the environment variables of the setting, its own first.
+func (s Setting) Variables() []string {
+	own := "ETL_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
+	return append([]string{own}, s.Env...)
 }
 
-// Load gives every flag of flags that is named in settings and was not set on
-// the command line its value from the environment or the file, and returns the
-// effective values in the order of settings. known are all the names that the
-// file may hold: one file serves every command. file is the file's path, ""
-// for DefaultFile if there is one.
-func Load(flags *pflag.FlagSet, settings, known []string, getenv func(string) string, file string) ([]Setting, error) {
-	values, path, err := readFile(file, known)
+// The settings that a wrangler file gives, and those that say which part of it.
+const (
+	sourceName    = "source"
+	storeName     = "store"
+	accountName   = "account-id"
+	wranglerName  = "wrangler"
+	envName       = "env"
+	d1BindingName = "d1-binding"
+	r2BindingName = "r2-binding"
+	localName     = "local"
+)
+
+// Value is the effective value of a setting.
+type Value struct {
+	Name      string   `json:"name"`
+	Value     string   `json:"value"`  // a secret's is redacted
+	Origin    string   `json:"origin"` // "flag --store", "environment ETL_STORE", "etl.yaml:3", "wrangler.jsonc: d1_databases[0]", "default" …
+	Variables []string `json:"environment"`
+	// Problem says why a wrangler file that was named gives no value: of kind
+	// NotExist if it has none, of kind Usage if it has to be mended or a
+	// choice is to be made. It matters only to who needs the value.
+	Problem error `json:"-"`
+}
+
+// Config is what Load found.
+type Config struct {
+	Values   []Value // in the order of the settings
+	Warnings []string
+}
+
+// Value returns the value of a setting that the command has, else the zero value.
+func (c *Config) Value(name string) Value {
+	for _, v := range c.Values {
+		if v.Name == name {
+			return v
+		}
+	}
+	return Value{}
+}
+
+// layer is how strong the origin of a value is.
+type layer int
+
+const (
+	byDefault layer = iota
+	byWrangler
+	byFile
+	byForeignEnv // a variable that other tools read too
+	byEnv
+	byFlag
+)
+
+// Load gives each of settings that is in flags and was not set on the command
+// line its value from the environment or a file. settings are all that there
+// are: one file serves every command. flags holds secrets too, which are no flags
+// of the command line. file is the file's path, "" for DefaultFile if there is one.
+// Every error is of kind Usage and names the place to mend.
+func Load(flags *pflag.FlagSet, settings []Setting, getenv func(string) string, file string) (*Config, error) {
+	c := &Config{}
+	written, err := c.readFile(file, settings)
 	if err != nil {
 		return nil, err
 	}
-	var out []Setting
-	for _, name := range settings {
-		f := flags.Lookup(name)
+	layers := make(map[string]layer)
+	for _, s := range settings {
+		f := flags.Lookup(s.Name)
 		if f == nil {
 			continue
 		}
-		s := Setting{Name: name, Origin: "default"}
-		env := EnvName(name)
-		switch v, ok := values[name]; {
-		case f.Changed:
-			s.Origin = "flag --" + name
-		case getenv(env) != "":
-			s.Origin = "environment " + env
-			err = flags.Set(name, getenv(env))
-		case ok:
-			s.Origin = path
-			err = flags.Set(name, v)
+		v := Value{Name: s.Name, Origin: "default", Variables: s.Variables()}
+		set := func(text string, l layer) error {
+			layers[s.Name] = l
+			if err := setFlag(f, strings.TrimSpace(text)); err != nil {
+				return fault.Errorf(fault.Usage, "%s: %s: %w", v.Origin, s.Name, err)
+			}
+			return nil
+		}
+		if f.Changed {
+			v.Origin, layers[s.Name] = "flag --"+s.Name, byFlag
+			if f.Value.String() == "" {
+				return nil, fault.Errorf(fault.Usage, "flag --%s: want a value", s.Name)
+			}
+		} else if i := slices.IndexFunc(v.Variables, func(name string) bool { return getenv(name) != "" }); i >= 0 {
+			v.Origin = "environment " + v.Variables[i]
+			l := byEnv
+			if i > 0 {
+				l = byForeignEnv
+			}
+			err = set(getenv(v.Variables[i]), l)
+		} else if e, ok := written[s.Name]; ok {
+			v.Origin = e.at
+			err = set(e.value, byFile)
 		}
 		if err != nil {
-			return nil, fault.Errorf(fault.Usage, "%s: %s: %w", s.Origin, name, cmp.Or(errors.Unwrap(err), err))
+			return nil, err
 		}
-		s.Value = f.Value.String()
-		out = append(out, s)
+		v.Value = f.Value.String()
+		if s.Secret {
+			v.Value = Redact(v.Value)
+		}
+		c.Values = append(c.Values, v)
 	}
-	return out, nil
+	if err := c.fromWrangler(flags, layers); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// readFile reads the settings of the file; a default file may be absent.
-func readFile(file string, known []string) (map[string]string, string, error) {
-	path := cmp.Or(file, DefaultFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && file == "" {
-		return nil, "", nil
+// setFlag sets a flag and says of a boolean what it wants.
+func setFlag(f *pflag.Flag, text string) error {
+	if text == "" {
+		return errors.New("want a value")
 	}
+	err := f.Value.Set(text)
+	if err != nil && f.Value.Type() == "bool" {
+		return fmt.Errorf("want true or false, got %q", text)
+	}
+	return err
+}
+
+// fromWrangler gives what no stronger origin has set from the wrangler file.
+func (c *Config) fromWrangler(flags *pflag.FlagSet, layers map[string]layer) error {
+	path := c.Value(wranglerName).Value
+	pick := Pick{Env: c.Value(envName).Value, D1: c.Value(d1BindingName).Value, R2: c.Value(r2BindingName).Value}
+	pick.Local, _ = strconv.ParseBool(c.Value(localName).Value)
+
+	// A choice that nothing comes of is a mistake: most likely another place is
+	// worked on than the one that was meant.
+	for _, choice := range []struct {
+		name, of string // of: the one setting that it chooses, if it is only one
+		made     bool
+	}{{envName, "", pick.Env != ""}, {d1BindingName, sourceName, pick.D1 != ""}, {r2BindingName, storeName, pick.R2 != ""}, {localName, sourceName, pick.Local}} {
+		switch l := layers[choice.name]; {
+		case !choice.made || l == byForeignEnv:
+		case path == "":
+			return fault.Hint(fault.Errorf(fault.Usage, "%s (%s) chooses within a wrangler file, and none is named", choice.name, c.Value(choice.name).Origin),
+				"give --wrangler wrangler.jsonc, or set ETL_WRANGLER")
+		case choice.of != "" && layers[choice.of] > byDefault && layers[choice.of] <= l:
+			return fault.Hint(fault.Errorf(fault.Usage, "%s (%s) chooses the %s of %s, but it is set already (%s)", choice.name, c.Value(choice.name).Origin, choice.of, path, c.Value(choice.of).Origin),
+				"a %s that is set comes before the wrangler file: give one of both", choice.of)
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	w, err := ReadWrangler(path)
 	if err != nil {
-		return nil, "", fault.Hint(fault.Errorf(fault.Usage, "config file: %w", err), "--config FILE names it; without, %s in the current folder is read if there is one", DefaultFile)
+		return err
 	}
-	var raw map[string]any
-	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&raw); err != nil && len(bytes.TrimSpace(data)) > 0 {
-		return nil, "", fault.Errorf(fault.Usage, "%s: %w", path, err)
+	if err := w.CheckEnv(pick.Env); err != nil {
+		return err
 	}
-	values := make(map[string]string, len(raw))
-	for k, v := range raw {
-		if !slices.Contains(known, k) {
-			return nil, "", fault.Hint(fault.Errorf(fault.Usage, "%s: unknown setting %q", path, k), "known settings: %s", strings.Join(known, ", "))
+	for i := range c.Values {
+		v := &c.Values[i]
+		get, ok := map[string]func(Pick) (string, string, error){sourceName: w.Source, storeName: w.Store, accountName: w.Account}[v.Name]
+		if !ok || layers[v.Name] > byDefault {
+			continue
 		}
-		switch v.(type) {
-		case map[string]any, []any, nil:
-			return nil, "", fault.Errorf(fault.Usage, "%s: %s: want one value", path, k)
+		f := flags.Lookup(v.Name)
+		text, at, err := get(pick)
+		switch {
+		case err != nil:
+			v.Problem = err
+		case text != "":
+			if err := setFlag(f, text); err != nil {
+				return fault.Errorf(fault.Usage, "%s: %w", at, err)
+			}
+			v.Value, v.Origin = f.Value.String(), at
 		}
-		values[k] = fmt.Sprint(v)
 	}
-	return values, path, nil
+	return nil
 }
 
-// URL splits a source or store URL like sqlite:path or file:dir into its scheme
-// and the rest.
-func URL(setting, url string) (scheme, rest string, err error) {
-	scheme, rest, ok := strings.Cut(url, ":")
-	if !ok || rest == "" {
-		return "", "", fault.Errorf(fault.Usage, "--%s %q: want a scheme and a place, like %s", setting, url, map[string]string{"source": "sqlite:d1.sqlite", "store": "file:archive"}[setting])
+// Redact shows that a secret is set, and of a long one its last four characters.
+func Redact(secret string) string {
+	switch {
+	case secret == "":
+		return ""
+	case len(secret) < 24: // four characters of less would tell too much
+		return "set"
 	}
-	return scheme, rest, nil
+	return "set, ends in …" + secret[len(secret)-4:]
 }

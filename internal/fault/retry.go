@@ -13,7 +13,8 @@ import (
 // Transient error. The zero value has the defaults. There is one policy for all
 // that goes over a network; backends and their libraries never retry by themselves.
 type Policy struct {
-	// Attempts is the most that is tried in all, 12 if zero.
+	// Attempts is the most that is tried in all, 14 if zero: with the other
+	// defaults the waits between them are 86 to 172 s.
 	Attempts int
 	// Base is the longest first wait, 500 ms if zero; it doubles up to Cap, 20 s
 	// if zero. Each wait is drawn at random from the upper half of its range, so
@@ -23,8 +24,9 @@ type Policy struct {
 	// D1 needs 60 to 80 s to get over a reset of its storage.
 	Budget time.Duration
 	// AfterCap bounds how long a server may ask to wait (Retry-After), 5 min 10 s
-	// if zero: Cloudflare's API blocks a token for 5 minutes. Such a wait does
-	// not count towards Budget. A server that asks for more is given up on at once.
+	// if zero: Cloudflare's API blocks a token for 5 minutes. It is waited in
+	// addition, and does not count towards Budget. A server that asks for more is
+	// given up on at once.
 	AfterCap time.Duration
 	// Notify is called before each wait, from any goroutine. It may be nil.
 	Notify func(Retry)
@@ -78,7 +80,8 @@ func AfterOf(err error) (time.Duration, bool) {
 // Do calls f until it returns nil or an error that is not Transient, or the
 // policy is exhausted: then the last error is returned, with how often and how
 // long was tried. what says in a few words what is being done. A cancelled
-// context ends a wait at once and starts no attempt.
+// context ends a wait at once and starts no attempt; the error then wraps both
+// the context's and the last of f.
 func (p Policy) Do(ctx context.Context, what string, f func(context.Context) error) error {
 	p.defaults()
 	start := p.Now()
@@ -92,24 +95,26 @@ func (p Policy) Do(ctx context.Context, what string, f func(context.Context) err
 			return err
 		}
 		if ctx.Err() != nil {
-			return err
+			return fmt.Errorf("%s: %w after: %w", what, ctx.Err(), err)
 		}
-		wait := min(p.Cap, p.Base<<min(attempt-1, 20))
-		wait = wait/2 + rand.N(wait/2+1)
+		// A server's wish comes before the wait of one's own, for the workers that
+		// it sent away at one moment have to come back at different ones too.
+		wait, after := p.wait(attempt), time.Duration(0)
 		if w, ok := AfterOf(err); ok {
 			if w > p.AfterCap {
 				return Hint(fmt.Errorf("%w (the server asks to wait %s, longer than this program does)", err, w.Round(time.Second)), "run again after that time")
 			}
-			wait = max(wait, w)
-			asked += wait
+			after = max(w, 0)
 		}
 		elapsed := p.Now().Sub(start)
-		if attempt >= p.Attempts || elapsed-asked+waitOf(wait, err) > p.Budget {
+		if attempt >= p.Attempts || elapsed-asked+wait > p.Budget {
 			if attempt == 1 {
 				return err
 			}
 			return fmt.Errorf("%w (given up after %d attempts in %s)", err, attempt, elapsed.Round(100*time.Millisecond))
 		}
+		asked += after
+		wait += after
 		if p.Notify != nil {
 			p.Notify(Retry{what, attempt, wait, err})
 		}
@@ -119,17 +124,23 @@ func (p Policy) Do(ctx context.Context, what string, f func(context.Context) err
 	}
 }
 
-// waitOf is the part of a wait that counts towards the budget.
-func waitOf(wait time.Duration, err error) time.Duration {
-	if _, ok := AfterOf(err); ok {
-		return 0
+// wait draws how long to wait after an attempt, from 1.
+func (p *Policy) wait(attempt int) time.Duration {
+	most := p.Base
+	for range attempt - 1 {
+		if most > p.Cap/2 { // before it overflows
+			most = p.Cap
+			break
+		}
+		most *= 2
 	}
-	return wait
+	most = min(most, p.Cap)
+	return most/2 + rand.N(most-most/2+1)
 }
 
 func (p *Policy) defaults() {
 	if p.Attempts == 0 {
-		p.Attempts = 12
+		p.Attempts = 14
 	}
 	if p.Base == 0 {
 		p.Base = 500 * time.Millisecond

@@ -348,6 +348,9 @@ func testWholeVersions(t *testing.T, s object.Store) {
 			last := byte(0)
 			for {
 				data, a, err := s.Get(t.Context(), "v/k")
+				if fault.Is(err, fault.Transient) {
+					continue // the service answered with parts of two versions
+				}
 				if err != nil {
 					t.Errorf("get: %v", err)
 					return
@@ -493,13 +496,27 @@ func testListMany(t *testing.T, s object.Store) {
 func testOddKeys(t *testing.T, s object.Store) {
 	keys := []object.Key{
 		"a b/c d", " lead", "trail ", "per%cent/%2F%2e", "plus+minus", "q?x=1&y=2", "hash#1", "it's", `say "hi"`,
-		"ünïcödé/温度", "emoji/🌡️.parquet", "colon:x", "star*[a-z]?", "tab\tnew\nline", "...", "..a/b..", ".hidden/.x", "~user", "$HOME/`x`",
+		"ünïcödé/温度", "emoji/🌡️.parquet", "colon:x", "star*[a-z]?", "...", "..a/b..", ".hidden/.x", "~user", "$HOME/`x`",
 		"semi;co,lon=@!", "<tag>&amp;", "|pipe^", "{brace}", "-rf", object.Key(strings.Repeat("long", 50)),
-		object.Key(strings.Repeat("deep/", 100) + "x"), object.Key(strings.Repeat(strings.Repeat("s", 200)+"/", 5) + "1234567890123456789"),
+		object.Key(strings.Repeat("deep/", 100) + "x"),
 	}
 	etags := map[object.Key]string{}
+	// A store may refuse these: the last one has 1,024 bytes, without the
+	// prefix that some put before it.
+	for _, k := range []object.Key{"tab\tnew\nline", object.Key(strings.Repeat(strings.Repeat("s", 200)+"/", 5) + "1234567890123456789")} {
+		a, err := put(t, s, k, []byte(k), object.PutOptions{IfAbsent: true})
+		if fault.Is(err, fault.Invalid) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("put %q: %v", k, err)
+		}
+		keys, etags[k] = append(keys, k), a.ETag
+	}
 	for _, k := range keys {
-		etags[k] = mustPut(t, s, k, []byte(k), object.PutOptions{IfAbsent: true}).ETag
+		if _, done := etags[k]; !done {
+			etags[k] = mustPut(t, s, k, []byte(k), object.PutOptions{IfAbsent: true}).ETag
+		}
 	}
 	for _, k := range keys {
 		wantObject(t, s, k, []byte(k), etags[k])

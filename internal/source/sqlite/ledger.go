@@ -9,7 +9,6 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
-	"etl/internal/fault"
 	"etl/internal/sample"
 	"etl/internal/source"
 	"etl/internal/utc"
@@ -21,12 +20,12 @@ func (s *Source) requireLedger(c *conn) error {
 	if err != nil || ok {
 		return err
 	}
-	return s.migrateHint(fault.Errorf(fault.Invalid, "the ledger is missing, or one of its tables or triggers is"))
+	return s.migrateHint(source.NoLedger())
 }
 
 // Marks implements source.Ledger.
 func (s *Source) Marks(ctx context.Context, points []int32, days utc.Days, f func(source.Mark)) error {
-	return s.read(ctx, fmt.Sprintf("read the marks of %s", days), func(c *conn, _ *tables) error {
+	return s.read(ctx, fmt.Sprintf("read the marks of %s", days), func(c *conn, _ *source.Tables) error {
 		if err := s.requireLedger(c); err != nil {
 			return err
 		}
@@ -55,7 +54,7 @@ func (s *Source) Marks(ctx context.Context, points []int32, days utc.Days, f fun
 
 // Pruned implements source.Ledger, in order of (point, day).
 func (s *Source) Pruned(ctx context.Context, points []int32, days utc.Days, f func(source.Slice)) error {
-	return s.read(ctx, fmt.Sprintf("read what was trimmed of %s", days), func(c *conn, _ *tables) error {
+	return s.read(ctx, fmt.Sprintf("read what was trimmed of %s", days), func(c *conn, _ *source.Tables) error {
 		if err := s.requireLedger(c); err != nil {
 			return err
 		}
@@ -185,7 +184,7 @@ func (s *Source) CreatePoints(ctx context.Context, names []string) (map[string]i
 			if err := query(c, "SELECT id FROM points WHERE name = ? LIMIT 1", func(st *sqlite.Stmt) error {
 				id := st.ColumnInt64(0)
 				if id != int64(int32(id)) {
-					return fault.Errorf(fault.Invalid, "point %q has the id %d, want a 32-bit integer", name, id)
+					return source.BadPointID(name, id)
 				}
 				ids[name] = int32(id)
 				return nil

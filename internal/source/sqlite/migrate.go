@@ -12,6 +12,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"etl/internal/fault"
+	"etl/internal/source"
 	"etl/sql"
 )
 
@@ -19,25 +20,15 @@ import (
 // counts as not applied.
 func (s *Source) Pending(ctx context.Context) ([]string, error) {
 	if err := s.stat(); errors.Is(err, fs.ErrNotExist) && s.o.Create {
-		return pending(nil, true), nil
+		return sql.Pending(nil, true), nil
 	}
 	var names []string
 	err := s.with(ctx, s.readers, "list the pending migrations", func(c *conn) error {
 		applied, ledger, err := booked(c)
-		names = pending(applied, ledger)
+		names = sql.Pending(applied, ledger)
 		return err
 	})
 	return names, err
-}
-
-func pending(applied []string, ledger bool) []string {
-	var names []string
-	for _, m := range sql.Migrations() {
-		if !slices.Contains(applied, m.Name) || (m.Name == sql.LedgerMigration && !ledger) {
-			names = append(names, m.Name)
-		}
-	}
-	return names
 }
 
 // booked are the names in d1_migrations, and whether the ledger is whole.
@@ -118,7 +109,7 @@ func apply(c *conn, m sql.Migration) (bool, error) {
 		return false, err
 	}
 	applied, ledger, err := booked(c)
-	if err != nil || !slices.Contains(pending(applied, ledger), m.Name) {
+	if err != nil || !slices.Contains(sql.Pending(applied, ledger), m.Name) {
 		return false, err
 	}
 	if err := sqlitex.ExecuteScript(c.Conn, m.SQL, nil); err != nil {
@@ -137,20 +128,10 @@ func adopt(c *conn) error {
 		if len(cols) == 0 {
 			continue
 		}
-		switch table {
-		case "points":
-			_, err = requireColumns(c, table, "id", "name")
-		case "timeseries":
-			if _, err = requireColumns(c, table, "point_id", "timestamp"); err == nil {
-				err = checkKeyTypes(cols)
-			}
-		case "archive_state":
-			err = checkLog(cols)
-		}
-		if err != nil {
+		if err := source.FitToAdopt(table, cols); err != nil {
 			return err
 		}
-		for _, stmt := range sql.AddColumns(table, names(cols)) {
+		for _, stmt := range sql.AddColumns(table, cols.Names()) {
 			if err := exec(c, stmt); err != nil {
 				return err
 			}
@@ -164,31 +145,17 @@ func adopt(c *conn) error {
 	return nil
 }
 
-// checkLog refuses a log whose rows need what a run does not have.
-func checkLog(cols []column) error {
-	for _, col := range cols {
-		if col.required && !slices.Contains(sql.Columns("archive_state"), col.name) {
-			return fault.Hint(fault.Errorf(fault.Invalid, "archive_state needs a value for %s, which runs do not have", col.name),
-				"ALTER TABLE archive_state RENAME TO archive_state_before")
-		}
-	}
-	return nil
-}
-
 // addUniqueKey gives a timeseries that has no unique key one, unless samples
-// are there twice: which of them is right is for a person to say.
+// are there twice.
 func addUniqueKey(c *conn) error {
 	unique, err := hasUniqueKey(c)
 	if err != nil || unique {
 		return err
 	}
-	if err := query(c, `SELECT point_id, timestamp, count(*) FROM timeseries
-		GROUP BY 1, 2 HAVING count(*) > 1 AND point_id IS NOT NULL AND timestamp IS NOT NULL LIMIT 1`, func(st *sqlite.Stmt) error {
-		return fault.Hint(fault.Errorf(fault.Invalid, "timeseries has %d rows of point %s at %s, and no key that forbids it",
-			st.ColumnInt64(2), st.ColumnText(0), st.ColumnText(1)),
-			"keep one row of each: DELETE FROM timeseries WHERE rowid NOT IN (SELECT max(rowid) FROM timeseries GROUP BY point_id, timestamp)")
+	if err := query(c, source.FindTwice, func(st *sqlite.Stmt) error {
+		return source.Twice(fmt.Sprintf("%d rows of point %s at %s", st.ColumnInt64(0), st.ColumnText(1), st.ColumnText(2)))
 	}); err != nil {
 		return err
 	}
-	return exec(c, "CREATE UNIQUE INDEX timeseries_point_timestamp ON timeseries (point_id, timestamp)")
+	return exec(c, source.MakeUnique)
 }

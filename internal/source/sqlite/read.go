@@ -31,7 +31,7 @@ func (s *Source) Read(ctx context.Context, q source.Query, f func(*sample.Batch)
 	if q.Days.Empty() {
 		return stats, nil
 	}
-	err := s.read(ctx, fmt.Sprintf("read %s", q.Days), func(c *conn, _ *tables) error {
+	err := s.read(ctx, fmt.Sprintf("read %s", q.Days), func(c *conn, _ *source.Tables) error {
 		b := &c.batch
 		b.Reset()
 		deliver := func() error {
@@ -168,13 +168,13 @@ func (s *Source) Strays(ctx context.Context, points []int32, window utc.Days) ([
 	var rejects []sample.Reject
 	reason := func(r *sample.Reject) string { return source.StrayReason(r, window) }
 	from, to := window.From.Start(), window.To.Start()
-	err := s.read(ctx, "look for rows outside of all days", func(c *conn, t *tables) (err error) {
+	err := s.read(ctx, "look for rows outside of all days", func(c *conn, t *source.Tables) (err error) {
 		for _, id := range points {
 			if len(rejects) >= source.MaxStrays {
 				return nil
 			}
 			// Nearly every point has none: its first and its last row tell.
-			outside := t.nullKey
+			outside := t.NullKey
 			if err := query(c, bounds, func(st *sqlite.Stmt) error {
 				for i := range 2 {
 					switch st.ColumnType(i) {
@@ -199,7 +199,7 @@ func (s *Source) Strays(ctx context.Context, points []int32, window utc.Days) ([
 			if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp >= ?", int64(id), to); err != nil {
 				return err
 			}
-			if t.nullKey {
+			if t.NullKey {
 				if rejects, err = appendRejects(c, rejects, reason, "point_id = ? AND timestamp IS NULL", int64(id)); err != nil {
 					return err
 				}
@@ -219,7 +219,7 @@ func (s *Source) Count(ctx context.Context, q source.Query) (map[int32]int64, er
 	if q.Days.Empty() {
 		return counts, nil
 	}
-	err := s.read(ctx, fmt.Sprintf("count %s", q.Days), func(c *conn, _ *tables) error {
+	err := s.read(ctx, fmt.Sprintf("count %s", q.Days), func(c *conn, _ *source.Tables) error {
 		for _, id := range q.Points {
 			if err := query(c, "SELECT count(*) FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?",
 				func(st *sqlite.Stmt) error {
@@ -239,7 +239,7 @@ func (s *Source) Count(ctx context.Context, q source.Query) (map[int32]int64, er
 // Summaries implements source.Summarizer. First and Last leave out rows whose
 // timestamp is no number.
 func (s *Source) Summaries(ctx context.Context, points []int32, f func(id int32, s source.Summary)) error {
-	return s.read(ctx, "summarize the points", func(c *conn, _ *tables) error {
+	return s.read(ctx, "summarize the points", func(c *conn, _ *source.Tables) error {
 		for _, id := range points {
 			var sum source.Summary
 			if err := query(c, `SELECT

@@ -15,19 +15,13 @@ import (
 	"etl/sql"
 )
 
-// tables is what the tables that are read look like.
-type tables struct {
-	points  []string // columns, lower case
-	nullKey bool     // point_id or timestamp may be NULL, as in a table with a rowid
-}
-
 // optionalColumns are the columns of points that may be missing, in the order
 // in which Points selects them.
 var optionalColumns = []string{"site", "system", "equipment", "unit", "interval_ms", "min_value", "max_value", "created_at"}
 
 // inspected returns what inspect finds, which is kept until Migrate
 // changes it.
-func (s *Source) inspected(c *conn) (*tables, error) {
+func (s *Source) inspected(c *conn) (*source.Tables, error) {
 	s.mu.Lock()
 	t := s.tables
 	s.mu.Unlock()
@@ -47,91 +41,33 @@ func (s *Source) inspected(c *conn) (*tables, error) {
 	return t, nil
 }
 
-// column is one row of pragma table_info, the name in lower case.
-type column struct {
-	name, typ string
-	notNull   bool // declared so, or part of the key of a table without rowid
-	required  bool // an INSERT must name it
-}
-
-func columnsOf(c *conn, table string) ([]column, error) {
-	var cols []column
-	err := query(c, `SELECT lower(name), upper(type), "notnull", "notnull" AND dflt_value IS NULL AND pk = 0
+func columnsOf(c *conn, table string) (source.Columns, error) {
+	var cols source.Columns
+	err := query(c, `SELECT lower(name), upper(type), "notnull", "notnull" AND dflt_value IS NULL AND pk = 0, pk
 		FROM pragma_table_info(?)`, func(st *sqlite.Stmt) error {
-		cols = append(cols, column{st.ColumnText(0), st.ColumnText(1), st.ColumnBool(2), st.ColumnBool(3)})
+		cols = append(cols, source.Column{Name: st.ColumnText(0), Type: st.ColumnText(1), NotNull: st.ColumnBool(2),
+			Required: st.ColumnBool(3), Key: st.ColumnInt(4)})
 		return nil
 	}, table)
 	return cols, err
 }
 
-func names(cols []column) []string {
-	ns := make([]string, len(cols))
-	for i, c := range cols {
-		ns[i] = c.name
-	}
-	return ns
-}
-
 // inspect returns an Invalid error unless points and timeseries have what
 // reading needs.
-func inspect(c *conn) (*tables, error) {
-	points, err := requireColumns(c, "points", "id", "name")
+func inspect(c *conn) (*source.Tables, error) {
+	points, err := columnsOf(c, "points")
 	if err != nil {
 		return nil, err
 	}
-	series, err := requireColumns(c, "timeseries", "point_id", "timestamp", "value", "quality", "flags")
+	series, err := columnsOf(c, "timeseries")
 	if err != nil {
-		return nil, err
-	}
-	if err := checkKeyTypes(series); err != nil {
 		return nil, err
 	}
 	unique, err := hasUniqueKey(c)
 	if err != nil {
 		return nil, err
 	}
-	if !unique {
-		return nil, fault.Errorf(fault.Invalid, "timeseries has no unique key on (point_id, timestamp): a sample could be there twice")
-	}
-	t := &tables{points: names(points)}
-	for _, col := range series {
-		t.nullKey = t.nullKey || (!col.notNull && (col.name == "point_id" || col.name == "timestamp"))
-	}
-	return t, nil
-}
-
-func requireColumns(c *conn, table string, want ...string) ([]column, error) {
-	cols, err := columnsOf(c, table)
-	if err != nil {
-		return nil, err
-	}
-	if len(cols) == 0 {
-		return nil, fault.Errorf(fault.Invalid, "there is no table %s", table)
-	}
-	for _, w := range want {
-		if !slices.Contains(names(cols), w) {
-			return nil, fault.Errorf(fault.Invalid, "%s has no column %s", table, w)
-		}
-	}
-	return cols, nil
-}
-
-// checkKeyTypes refuses keys that are declared as text or as reals: SQLite
-// would compare text with text, and ranges of days would silently be empty.
-func checkKeyTypes(series []column) error {
-	for _, col := range series {
-		if col.name != "point_id" && col.name != "timestamp" {
-			continue
-		}
-		has := func(parts ...string) bool {
-			return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(col.typ, p) })
-		}
-		// The rules of column affinity, https://www.sqlite.org/datatype3.html#determination_of_column_affinity.
-		if !has("INT") && has("CHAR", "CLOB", "TEXT", "REAL", "FLOA", "DOUB") {
-			return fault.Errorf(fault.Invalid, "timeseries.%s is declared %s, want INTEGER", col.name, col.typ)
-		}
-	}
-	return nil
+	return source.FitToRead(points, series, unique)
 }
 
 func hasUniqueKey(c *conn) (bool, error) {
@@ -145,21 +81,15 @@ func hasUniqueKey(c *conn) (bool, error) {
 // hasLedger reports whether all that the ledger needs exists, the triggers on
 // timeseries included: without them no mark could be trusted.
 func hasLedger(c *conn) (bool, error) {
-	n := 0
-	err := query(c, "SELECT name FROM sqlite_schema WHERE type = 'table' OR (type = 'trigger' AND lower(tbl_name) = 'timeseries')",
-		func(st *sqlite.Stmt) error {
-			if slices.Contains(sql.LedgerObjects, st.ColumnText(0)) {
-				n++
-			}
-			return nil
-		})
-	return n == len(sql.LedgerObjects), err
+	whole := false
+	err := query(c, "SELECT "+sql.LedgerWhole, func(st *sqlite.Stmt) error { whole = st.ColumnBool(0); return nil })
+	return whole, err
 }
 
 // Info implements source.Source.
 func (s *Source) Info(ctx context.Context) (source.Info, error) {
 	info := source.Info{Now: s.o.Now()}
-	err := s.read(ctx, "identify the source", func(c *conn, _ *tables) (err error) {
+	err := s.read(ctx, "identify the source", func(c *conn, _ *source.Tables) (err error) {
 		if info.Ledger, err = hasLedger(c); err != nil {
 			return err
 		}
@@ -187,7 +117,7 @@ SELECT id FROM ids WHERE id <= 2147483647`
 func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
 	var points []sample.Point
 	var rejects []sample.Reject
-	err := s.read(ctx, "list the points", func(c *conn, t *tables) error {
+	err := s.read(ctx, "list the points", func(c *conn, t *source.Tables) error {
 		var err error
 		if points, err = listPoints(c, t); err != nil {
 			return err
@@ -203,7 +133,7 @@ func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, e
 			}
 			id := int32(st.ColumnInt64(0))
 			if _, ok := slices.BinarySearchFunc(points[:known], id, byID); !ok {
-				points = append(points, sample.Point{ID: id, Name: fmt.Sprintf("point-%d", id), Orphan: true})
+				points = append(points, sample.Point{ID: id, Name: source.OrphanName(id), Orphan: true})
 			}
 			return nil
 		}); err != nil {
@@ -212,7 +142,7 @@ func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, e
 		slices.SortFunc(points, func(a, b sample.Point) int { return byID(a, b.ID) })
 
 		wheres := []string{"point_id < -2147483648", "point_id > 2147483647"}
-		if t.nullKey {
+		if t.NullKey {
 			wheres = append(wheres, "point_id IS NULL")
 		}
 		for _, w := range wheres {
@@ -237,11 +167,11 @@ func byID(p sample.Point, id int32) int { return int(int64(p.ID) - int64(id)) }
 
 // listPoints reads the points table. A row whose id is no 32-bit integer is
 // left out: no sample can be of it, and the rows of timeseries that name it are rejects.
-func listPoints(c *conn, t *tables) ([]sample.Point, error) {
+func listPoints(c *conn, t *source.Tables) ([]sample.Point, error) {
 	var q strings.Builder
 	q.WriteString("SELECT id, name")
 	for _, col := range optionalColumns {
-		if !slices.Contains(t.points, col) {
+		if !slices.Contains(t.Points, col) {
 			col = "NULL"
 		}
 		q.WriteString(", " + col)
@@ -254,7 +184,7 @@ func listPoints(c *conn, t *tables) ([]sample.Point, error) {
 			return nil
 		}
 		if n := len(points); n > 0 && points[n-1].ID == int32(id) {
-			return fault.Hint(fault.Errorf(fault.Invalid, "points has the id %d twice", id), "make points.id the primary key")
+			return source.IDTwice(int32(id))
 		}
 		p := sample.Point{ID: int32(id)}
 		if st.ColumnType(1) == sqlite.TypeText {
@@ -294,11 +224,15 @@ func numberOf(st *sqlite.Stmt, i int) *float64 {
 // Group implements source.Grouper.
 func (s *Source) Group(ctx context.Context, name string) ([]int32, error) {
 	var ids []int32
-	err := s.read(ctx, fmt.Sprintf("look up the group %q", name), func(c *conn, _ *tables) error {
-		if _, err := requireColumns(c, "point_groups", "name", "point_id"); err != nil {
+	err := s.read(ctx, fmt.Sprintf("look up the group %q", name), func(c *conn, _ *source.Tables) error {
+		cols, err := columnsOf(c, "point_groups")
+		if err != nil {
+			return err
+		}
+		if err := cols.Require("point_groups", "name", "point_id"); err != nil {
 			return s.migrateHint(err)
 		}
-		err := query(c, `SELECT point_id FROM point_groups WHERE name = ? AND typeof(point_id) = 'integer'
+		err = query(c, `SELECT point_id FROM point_groups WHERE name = ? AND typeof(point_id) = 'integer'
 			AND point_id BETWEEN -2147483648 AND 2147483647 ORDER BY point_id`, func(st *sqlite.Stmt) error {
 			ids = append(ids, st.ColumnInt32(0))
 			return nil
@@ -313,11 +247,7 @@ func (s *Source) Group(ctx context.Context, name string) ([]int32, error) {
 		}); err != nil {
 			return err
 		}
-		if known == nil {
-			return fault.Hint(fault.Errorf(fault.NotExist, "there is no such group: point_groups is empty"),
-				"INSERT INTO point_groups (name, point_id) VALUES (…)")
-		}
-		return fault.Errorf(fault.NotExist, "there is no such group; the groups are %s", strings.Join(known, ", "))
+		return source.NoGroup(known)
 	})
 	return slices.Compact(ids), err
 }

@@ -59,7 +59,7 @@ type Source struct {
 	batchRows int // smaller in tests
 
 	mu     sync.Mutex
-	tables *tables // what inspect found, nil until then
+	tables *source.Tables // what inspect found, nil until then
 }
 
 var (
@@ -191,7 +191,7 @@ type callbackError struct{ error }
 
 // read calls f with a reading connection on which the tables have been found
 // fit to be read.
-func (s *Source) read(ctx context.Context, doing string, f func(*conn, *tables) error) error {
+func (s *Source) read(ctx context.Context, doing string, f func(*conn, *source.Tables) error) error {
 	return s.with(ctx, s.readers, doing, func(c *conn) error {
 		t, err := s.inspected(c)
 		if err != nil {

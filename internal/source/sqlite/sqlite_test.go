@@ -571,7 +571,7 @@ func TestCancelDuringStatement(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	err := s.read(ctx, "count to a billion", func(c *conn, _ *tables) error {
+	err := s.read(ctx, "count to a billion", func(c *conn, _ *source.Tables) error {
 		return exec(c, "WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < 1000000000) SELECT count(*) FROM i")
 	})
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 10*time.Second {
