@@ -9,10 +9,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,6 +279,54 @@ func TestIntegrationDamage(t *testing.T) {
 	w.compare(temp, first.Start(), (next + 5).Start(), want)
 }
 
+// TestIntegrationReadsBesideArchive asks for one series while a run archives it
+// day by day straight into R2, days are touched, and rows leave D1. No sample
+// changes meanwhile, so each answer must be the same.
+func TestIntegrationReadsBesideArchive(t *testing.T) {
+	w := newWorld(t, "")
+	today := utc.DayOfTime(time.Now())
+	span := utc.Days{From: today - 12, To: today}
+	rng := rand.New(rand.NewPCG(3, 1))
+	w.insert(temp, span.Len()*288, func(i int) (int64, any, int, int) {
+		return span.From.Start() + int64(i)*300_000, rng.NormFloat64(), 192, 0
+	})
+	w.note()
+	rows := w.truth[temp]
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	var asked atomic.Int64
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := w.differs(temp, span.From.Start(), span.To.Start(), rows); err != nil {
+					t.Error(err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	defer readers.Wait()
+	defer close(stop)
+	b := w.cf.R2
+	store := fmt.Sprintf("s3://%s?endpoint=%s&region=%s", b.Bucket, url.QueryEscape(b.URL), b.Region)
+	for d := span.From; d < span.To && !t.Failed(); d++ {
+		// Days that are not gone lose their marks, as by samples that are sent again.
+		w.exec("UPDATE timeseries SET quality = quality WHERE timestamp >= ? AND timestamp < ?", max(span.From, d-2).Start(), d.Start())
+		w.run("archive", "--store", store, "--from", span.From.String(), "--to", (d + 1).String())
+		w.script(fmt.Sprintf(`
+			UPDATE archive_marks SET done = 2 WHERE day < %d AND done = 1;
+			DELETE FROM timeseries WHERE EXISTS (
+				SELECT 1 FROM archive_marks m WHERE m.point_id = timeseries.point_id AND m.day = timestamp / 86400000 AND m.done = 2)`, d-2))
+	}
+	t.Logf("%d answers were equal", asked.Load())
+}
+
 func TestIntegrationSamples(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 1))
 	w := newWorld(t, "")
@@ -435,6 +486,8 @@ func TestIntegrationSamples(t *testing.T) {
 		{"GET", readToken, seriesPath("", from, to), 400, "point"},
 		{"GET", readToken, seriesPath("a", to, from), 400, "before"},
 		{"GET", readToken, seriesPath("a", from, from), 400, "before"},
+		{"GET", readToken, seriesPath("a", day-366, day+1), 400, "366 days"},
+		{"GET", readToken, seriesPath("a", day-366, day), 200, "samples"},
 		{"GET", readToken, seriesPath("a", "yesterday", to), 400, "from"},
 		{"GET", readToken, seriesPath("a", from, "2024-01-05T06:30:00"), 400, "to"}, // whose time?
 		{"GET", readToken, seriesPath("a", day, day+1), 200, "samples"},
@@ -446,13 +499,21 @@ func TestIntegrationSamples(t *testing.T) {
 			t.Errorf("%s %s: %d %.200s, want %d %q", tc.method, tc.path, status, body, tc.status, tc.want)
 		}
 	}
-	if !slices.Equal(w.series("a", day, day+1), w.series("a", from, to)) {
+	series := func(point string, from, to any) []row {
+		t.Helper()
+		rows, err := w.series(point, from, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	if a, b := series("a", day, day+1), series("a", from, to); !slices.Equal(a, b) {
 		t.Error("days and milliseconds differ")
 	}
 
 	// A point of one second has more than an answer may hold.
 	w.insert("fast", 250_001, func(i int) (int64, any, int, int) { return day.Start() + int64(i)*1000, 1.0, 192, 0 })
-	if n := len(w.series("fast", day, day+2)); n != 172_800 {
+	if n := len(series("fast", day, day+2)); n != 172_800 {
 		t.Errorf("%d samples of two days, want 172,800", n)
 	}
 	if status, body := w.call(http.MethodGet, readToken, seriesPath("fast", day, today+1), ""); status != 400 || !strings.Contains(body, "250000") {

@@ -47,13 +47,31 @@ type row struct {
 
 const null = math.MinInt64 // as bits it is -0, which SQLite does not store
 
+// etl is the program.
+var etl string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		tmp, err := os.MkdirTemp("", "etl-worker-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(tmp)
+		etl = filepath.Join(tmp, "etl")
+		if out, err := exec.Command("go", "build", "-o", etl, "etl/cmd/etl").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build etl: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
 // world is a hot tier in D1, a cold tier in a folder, its copy in R2, and the
 // Worker over D1 and R2.
 type world struct {
 	*testing.T
 	cf    *testserver.Cloudflare
 	conn  *sqlite.Conn // D1's file, beside the runtime
-	etl   string       // the program
 	store string       // folder of the cold tier
 	r2    object.Store
 	// truth is what D1 has held of each point, the newest version of each row.
@@ -62,25 +80,16 @@ type world struct {
 
 func newWorld(t *testing.T, prefix string) *world {
 	t.Helper()
-	w := &world{T: t, store: filepath.Join(t.TempDir(), "store"), etl: filepath.Join(t.TempDir(), "etl"), truth: map[string]map[int64]row{}}
-	if _, err := os.Stat("node_modules/hyparquet"); err != nil {
-		if os.Getenv("ETL_NEED_SERVERS") == "1" {
-			t.Fatal("the Worker's packages are missing: install them with make servers")
-		}
-		t.Skip("the Worker's packages are missing: install them with make servers")
-	}
+	w := &world{T: t, store: filepath.Join(t.TempDir(), "store"), truth: map[string]map[int64]row{}}
 	vars := map[string]string{"READ_TOKEN": readToken, "WRITE_TOKEN": writeToken}
 	if prefix != "" {
 		vars["ARCHIVE_PREFIX"] = prefix + "/"
 	}
-	w.cf = testserver.MiniflareWorker(t, testserver.Options{}, testserver.Worker{Main: "src/worker.js", D1: "DB", R2: "ARCHIVE", Vars: vars})
+	w.cf = testserver.MiniflareWorker(t, testserver.Options{}, testserver.Worker{Dir: ".", Main: "src/worker.js", D1: "DB", R2: "ARCHIVE", Vars: vars})
 	b := w.cf.R2
 	var err error
 	if w.r2, err = s3.Open(s3.Options{Endpoint: b.URL, Region: b.Region, Bucket: b.Bucket, Prefix: prefix, AccessKey: b.AccessKey, Secret: b.Secret, PathStyle: true}); err != nil {
 		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.etl, "etl/cmd/etl").CombinedOutput(); err != nil {
-		t.Fatalf("build etl: %v\n%s", err, out)
 	}
 	w.run("migrate")
 	if w.conn, err = sqlite.OpenConn(w.cf.SQLitePath, sqlite.OpenReadWrite); err != nil {
@@ -94,8 +103,9 @@ func newWorld(t *testing.T, prefix string) *world {
 // run runs etl.
 func (w *world) run(args ...string) {
 	w.Helper()
-	cmd := exec.CommandContext(w.Context(), w.etl, args...)
-	cmd.Env = append(os.Environ(), "ETL_SOURCE=sqlite:"+w.cf.SQLitePath, "ETL_STORE=file:"+w.store)
+	cmd := exec.CommandContext(w.Context(), etl, args...)
+	cmd.Env = append(os.Environ(), "ETL_SOURCE=sqlite:"+w.cf.SQLitePath, "ETL_STORE=file:"+w.store,
+		"AWS_ACCESS_KEY_ID="+w.cf.R2.AccessKey, "AWS_SECRET_ACCESS_KEY="+w.cf.R2.Secret)
 	cmd.Dir = w.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		w.Fatalf("etl %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -107,6 +117,14 @@ func days(d utc.Days) []string { return []string{"--from", d.From.String(), "--t
 func (w *world) exec(sql string, args ...any) {
 	w.Helper()
 	if err := sqlitex.Execute(w.conn, sql, &sqlitex.ExecOptions{Args: args}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// script runs statements in one transaction.
+func (w *world) script(sql string) {
+	w.Helper()
+	if err := sqlitex.ExecuteScript(w.conn, sql, nil); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -186,26 +204,31 @@ func (w *world) put(k object.Key, data []byte) {
 	}
 }
 
-// call sends a request to the Worker.
-func (w *world) call(method, token, path, body string) (int, string) {
-	w.Helper()
+// ask sends a request to the Worker.
+func (w *world) ask(method, token, path, body string) (int, string, error) {
 	r, err := http.NewRequestWithContext(w.Context(), method, w.cf.WorkerURL+path, strings.NewReader(body))
 	if err != nil {
-		w.Fatal(err)
+		return 0, "", err
 	}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
-		w.Fatal(err)
+		return 0, "", err
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(b), err
+}
+
+func (w *world) call(method, token, path, body string) (int, string) {
+	w.Helper()
+	status, answer, err := w.ask(method, token, path, body)
 	if err != nil {
 		w.Fatal(err)
 	}
-	return res.StatusCode, string(b)
+	return status, answer
 }
 
 func seriesPath(point string, from, to any) string {
@@ -213,11 +236,10 @@ func seriesPath(point string, from, to any) string {
 }
 
 // series asks the Worker for [from, to) of a point.
-func (w *world) series(point string, from, to any) []row {
-	w.Helper()
-	status, body := w.call("GET", readToken, seriesPath(point, from, to), "")
-	if status != 200 {
-		w.Fatalf("GET %s: %d %s", seriesPath(point, from, to), status, body)
+func (w *world) series(point string, from, to any) ([]row, error) {
+	status, body, err := w.ask("GET", readToken, seriesPath(point, from, to), "")
+	if err != nil || status != 200 {
+		return nil, fmt.Errorf("GET %s: %d %.300s %w", seriesPath(point, from, to), status, body, err)
 	}
 	var answer struct {
 		Samples []struct {
@@ -227,7 +249,7 @@ func (w *world) series(point string, from, to any) []row {
 		}
 	}
 	if err := json.Unmarshal([]byte(body), &answer); err != nil {
-		w.Fatalf("%v in %.200s", err, body)
+		return nil, fmt.Errorf("%w in %.300s", err, body)
 	}
 	out := make([]row, len(answer.Samples))
 	for i, s := range answer.Samples {
@@ -235,30 +257,39 @@ func (w *world) series(point string, from, to any) []row {
 		if string(s.Value) != "null" {
 			f, err := strconv.ParseFloat(strings.Trim(string(s.Value), `"`), 64)
 			if err != nil {
-				w.Fatal(err)
+				return nil, err
 			}
 			out[i].value = int64(math.Float64bits(f))
 		}
 	}
-	return out
+	return out, nil
 }
 
-// compare checks an answer against rows of the truth.
-func (w *world) compare(point string, from, to int64, want map[int64]row) {
-	w.Helper()
-	got := w.series(point, from, to)
-	i := 0
-	for _, ts := range slices.Sorted(maps.Keys(want)) {
-		if ts < from || ts >= to {
-			continue
-		}
-		if i == len(got) || got[i] != want[ts] {
-			w.Fatalf("%s from %d to %d: row %d of %d is %+v, want %+v", point, from, to, i, len(got), got[min(i, len(got)-1):min(i+1, len(got))], want[ts])
-		}
-		i++
+// differs says where an answer is not what the rows of a point are.
+func (w *world) differs(point string, from, to int64, rows map[int64]row) error {
+	got, err := w.series(point, from, to)
+	if err != nil {
+		return err
 	}
-	if i != len(got) {
-		w.Fatalf("%s from %d to %d: %d rows, want %d; the next is %+v", point, from, to, len(got), i, got[i])
+	var want []row
+	for _, ts := range slices.Sorted(maps.Keys(rows)) {
+		if ts >= from && ts < to {
+			want = append(want, rows[ts])
+		}
+	}
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || got[i] != want[i] {
+			return fmt.Errorf("%s from %d to %d: %d rows, want %d; from row %d they are %+v, want %+v", point, from, to, len(got), len(want),
+				i, got[min(i, len(got)):min(i+2, len(got))], want[min(i, len(want)):min(i+2, len(want))])
+		}
+	}
+	return nil
+}
+
+func (w *world) compare(point string, from, to int64, rows map[int64]row) {
+	w.Helper()
+	if err := w.differs(point, from, to, rows); err != nil {
+		w.Fatal(err)
 	}
 }
 

@@ -41,7 +41,8 @@ type Cloudflare struct {
 // Worker is a Worker to run beside the API, bound to the database and the bucket
 // of the test.
 type Worker struct {
-	Main string            // path of its ES module, which is bundled as wrangler does
+	Dir  string            // of its package; what package.json names must be installed there
+	Main string            // its ES module in there, which is bundled as wrangler does
 	D1   string            // binding of the database
 	R2   string            // binding of the bucket
 	Vars map[string]string // variables and secrets
@@ -117,12 +118,23 @@ func startCloudflare(t testing.TB, o Options, w *Worker) *cloudflare {
 	if _, err := os.Stat(filepath.Join(node, "node_modules", "miniflare")); err != nil {
 		missing(t, "the package miniflare")
 	}
+	if w != nil {
+		_, err := os.Stat(filepath.Join(w.Dir, "package.json"))
+		if _, none := os.Stat(filepath.Join(w.Dir, "node_modules")); err == nil && none != nil {
+			missing(t, "what the Worker imports")
+		}
+	}
 	dir, err := os.MkdirTemp("", "etl-miniflare-*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	const token = "a-token-for-tests-0000000000000000000000"
 	s := &cloudflare{Cloudflare: Cloudflare{Account: "a0000000000000000000000000000000", Token: token, ReadToken: token + "-read"}}
+	defer func() {
+		if s.process == nil {
+			os.RemoveAll(dir)
+		}
+	}()
 	secret := sha256.Sum256([]byte(token))
 	s.R2 = S3{Region: "auto", AccessKey: "70000000000000000000000000000000", Secret: hex.EncodeToString(secret[:])}
 	config := map[string]any{
@@ -136,7 +148,7 @@ func startCloudflare(t testing.TB, o Options, w *Worker) *cloudflare {
 	config["databases"], config["buckets"] = databases, buckets
 	if w != nil {
 		script := filepath.Join(dir, "worker.mjs")
-		bundle := exec.Command(filepath.Join(node, "node_modules", ".bin", "esbuild"), w.Main, "--bundle", "--format=esm",
+		bundle := exec.Command(filepath.Join(node, "node_modules", ".bin", "esbuild"), filepath.Join(w.Dir, w.Main), "--bundle", "--format=esm",
 			"--conditions=workerd,worker,browser", "--main-fields=browser,module,main", "--log-level=warning", "--outfile="+script)
 		if out, err := bundle.CombinedOutput(); err != nil {
 			t.Fatalf("bundle %s: %v\n%s", w.Main, err, out)

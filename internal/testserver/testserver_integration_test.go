@@ -308,14 +308,14 @@ func TestIntegrationS3(t *testing.T) {
 
 // TestIntegrationWorker runs a Worker of three lines.
 func TestIntegrationWorker(t *testing.T) {
-	script := filepath.Join(t.TempDir(), "w.mjs")
-	if err := os.WriteFile(script, []byte(`export default { async fetch(request, env) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "w.mjs"), []byte(`export default { async fetch(request, env) {
 		await env.COLD.put("k", "from the worker");
 		return Response.json([(await env.HOT.prepare("SELECT 7 AS n").first()).n, env.WORD, await (await env.COLD.get("k")).text()]);
 	} }`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := MiniflareWorker(t, Options{}, Worker{Main: script, D1: "HOT", R2: "COLD", Vars: map[string]string{"WORD": "w"}})
+	c := MiniflareWorker(t, Options{}, Worker{Dir: dir, Main: "w.mjs", D1: "HOT", R2: "COLD", Vars: map[string]string{"WORD": "w"}})
 	res, err := http.Get(c.WorkerURL + "/any")
 	if err != nil {
 		t.Fatal(err)

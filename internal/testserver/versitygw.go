@@ -55,10 +55,15 @@ func startGateway(t testing.TB, o Options) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := &gateway{S3: S3{Region: "us-east-1", AccessKey: "versitygw-access", Secret: "versitygw-secret"}}
+	defer func() {
+		if s.process == nil {
+			os.RemoveAll(dir)
+		}
+	}()
 	if err := os.Mkdir(filepath.Join(dir, "buckets"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := &gateway{S3: S3{Region: "us-east-1", AccessKey: "versitygw-access", Secret: "versitygw-secret"}}
 	scheme := "http"
 	var flags []string
 	if o.TLS {

@@ -5,7 +5,7 @@ import { Failure } from "./failure.js";
 
 export const DAY = 86_400_000; // ms
 
-const VERSION = 1; // of manifests and of month files
+export const VERSION = 1; // of manifests, month files and the catalog
 
 /** @typedef {{timestamp: number, value: number | null, quality: number, flags: number}} Sample */
 /** @typedef {{path: string, bytes: number, sha256: string, days: (number | null)[]}} Entry one point in a manifest */

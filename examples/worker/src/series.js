@@ -1,5 +1,5 @@
 // Reading a series over both tiers.
-import { DAY, monthBounds, monthOf, readMonth } from "./cold.js";
+import { DAY, VERSION, monthBounds, monthOf, readMonth } from "./cold.js";
 import { Failure } from "./failure.js";
 
 /** @typedef {import("./cold.js").Sample} Sample */
@@ -11,6 +11,9 @@ const HOT_WINDOW = 35;
 // 250,000 samples are 20 MB of objects and as much of JSON, of the 128 MB a
 // Worker has. A point every minute has 44,640 in a month.
 const MAX_SAMPLES = 250_000;
+
+// A range touches 13 months then, and needs some 30 subrequests.
+const MAX_DAYS = 366;
 
 // Rows of one answer of D1: about 1 MB.
 const PAGE = 20_000;
@@ -38,6 +41,7 @@ export async function queryTimeSeries(env, pointName, startTs, endTs) {
   if (!(Number.isSafeInteger(startTs) && Number.isSafeInteger(endTs) && startTs < endTs)) {
     throw new Failure(400, "want two times, the first before the second");
   }
+  if (endTs - startTs > MAX_DAYS * DAY) throw new Failure(400, `more than ${MAX_DAYS} days: ask for less at a time`);
   const id = await pointId(env, pointName);
   const firstDay = Math.floor(startTs / DAY);
   const lastDay = Math.floor((endTs - 1) / DAY);
@@ -95,7 +99,8 @@ async function pointId(env, name) {
   if (id !== null) return id;
   const object = await env.ARCHIVE.get(`${env.ARCHIVE_PREFIX ?? ""}_manifests/points.json`);
   const catalog = await object?.json();
-  const point = catalog?.points?.find((p) => p.name === name);
+  if (catalog && catalog.version !== VERSION) throw new Failure(500, `the catalog has version ${catalog.version}, this reader knows ${VERSION}`);
+  const point = catalog?.points.find((p) => p.name === name);
   if (point === undefined) throw new Failure(404, `no point is named ${JSON.stringify(name)}`);
   return point.id;
 }
