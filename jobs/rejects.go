@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -57,8 +58,15 @@ func ListRejects(ctx context.Context, env Env, days utc.Days) (RejectsReport, er
 	return r, nil
 }
 
-// mend is the SQL that mends a refused row; the value is for a person to fill in.
+// ofFile is how the reason of a row of history begins: FILE:LINE or FILE: row N.
+var ofFile = regexp.MustCompile(`^.+?:(?: row )?\d+: `)
+
+// mend says how to mend a refused row: by SQL, where the value is for a person
+// to fill in, or in the file that it came from.
 func mend(r sample.Reject) string {
+	if at := ofFile.FindString(r.Reason); at != "" {
+		return fmt.Sprintf("change %s in the file; `etl rearchive --input` of its day takes it", strings.TrimSuffix(at, ": "))
+	}
 	where := fmt.Sprintf("WHERE point_id = %s AND timestamp = %s", literal(r.PointID), literal(r.Timestamp))
 	column, want := "value", "<number or NULL>"
 	ts, isInt := r.Timestamp.V.(int64)

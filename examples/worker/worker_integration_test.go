@@ -295,7 +295,7 @@ func TestIntegrationReadsBesideArchive(t *testing.T) {
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
 	var asked atomic.Int64
-	for range 2 {
+	for range 4 {
 		readers.Go(func() {
 			for {
 				select {

@@ -94,6 +94,7 @@ type stager struct {
 	writing errgroup.Group
 	spill   spill
 	rejects *rejectFile
+	duck    *duck // nil until there is a Parquet file
 
 	file     int // being read
 	month    utc.Month
@@ -104,17 +105,23 @@ type stager struct {
 	reported time.Time
 }
 
-// stage reads all files. The rows are in s.source.staged when it returns nil.
+// stage reads all files.
 func (s *stager) stage(ctx context.Context) (result *staged, err error) {
 	src := s.source
 	// Columns first: a wrong one in the last file should not cost hours.
+	defer func() {
+		if s.duck != nil {
+			s.duck.close()
+		}
+	}()
+	var tables []*table // nil for CSV
 	for _, path := range src.paths {
-		parquet, size, err := s.inspect(ctx, path)
+		t, err := s.inspect(ctx, path)
 		if err != nil {
 			return nil, inFile(path, err)
 		}
-		src.parquet = append(src.parquet, parquet)
-		s.progress.Size += size
+		tables = append(tables, t)
+		src.parquet = append(src.parquet, t != nil)
 	}
 	s.progress.Total = len(src.paths)
 	// One run is filled while another is sorted into a third place, and spilled.
@@ -136,12 +143,14 @@ func (s *stager) stage(ctx context.Context) (result *staged, err error) {
 	for i, path := range src.paths {
 		s.file = i
 		s.progress.File = path
-		read := s.readCSV
-		if src.parquet[i] {
-			read = s.readParquet
+		if tables[i] != nil {
+			err = s.readParquet(ctx, tables[i])
+		} else {
+			err = s.readCSV(ctx, path)
 		}
-		if err := read(ctx, path); err != nil {
-			return nil, errors.Join(inFile(path, err), s.writing.Wait())
+		if err != nil {
+			_ = s.writing.Wait() // it is the error, or of less interest
+			return nil, inFile(path, err)
 		}
 		s.progress.Files++
 	}
@@ -175,27 +184,33 @@ func inFile(path string, err error) error {
 	return fmt.Errorf("read the input %s: %w", path, err)
 }
 
-// inspect reads the columns of a file.
-func (s *stager) inspect(ctx context.Context, path string) (parquet bool, size int64, err error) {
+// inspect reads the columns of a file. A Parquet file has a table.
+func (s *stager) inspect(ctx context.Context, path string) (*table, error) {
 	in, err := openInput(path)
 	if err != nil {
-		return false, 0, err
+		return nil, err
 	}
 	defer in.Close()
 	info, err := in.file.Stat()
 	if err != nil {
-		return false, 0, fault.Wrap(fault.Unavailable, err)
+		return nil, fault.Wrap(fault.Unavailable, err)
 	}
-	if in.parquet {
-		p, err := openParquet(ctx, path, s.o)
-		if err != nil {
-			return true, 0, err
+	s.progress.Size += info.Size()
+	if !in.parquet {
+		_, err = readHeader(newCSVReader(in), s.o.Ignore)
+		return nil, err
+	}
+	if s.duck == nil {
+		if s.duck, err = openDuck(ctx, s.o.Memory); err != nil {
+			return nil, err
 		}
-		p.close()
-		return true, info.Size(), nil
 	}
-	_, err = readHeader(newCSVReader(in), s.o.Ignore)
-	return false, info.Size(), err
+	t, err := s.duck.table(ctx, path, s.o.Ignore)
+	if err != nil {
+		return nil, err
+	}
+	t.size = info.Size()
+	return t, nil
 }
 
 // readHeader reads the line that names the columns and returns their places and number.

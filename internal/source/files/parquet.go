@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -22,65 +21,75 @@ import (
 // that pages cost no more than one scan.
 const parquetPage = 128 << 10
 
-// parquetFile is a Parquet file that DuckDB reads.
-type parquetFile struct {
-	db    *sql.DB
-	conn  *sql.Conn
-	query string // of the rows from a number up to another one
-	rows  int64
+// duck is the DuckDB that reads the Parquet files of an input, one after another.
+type duck struct {
+	db   *sql.DB
+	conn *sql.Conn
 }
 
-func openParquet(ctx context.Context, path string, o Options) (*parquetFile, error) {
-	// An instance of its own: with what it reads it is gone when the file is done.
-	// Nothing is spilled, and nothing but files is read.
-	connector, err := duckdb.NewConnector(fmt.Sprintf("?threads=2&memory_limit=%dMiB&temp_directory=&autoinstall_known_extensions=false&autoload_known_extensions=false",
-		max(o.Memory>>20, 128)), nil)
+// openDuck starts an instance of its own: what it holds is gone when the input
+// is staged. Nothing is spilled, and no extension is fetched.
+func openDuck(ctx context.Context, memory int64) (*duck, error) {
+	connector, err := duckdb.NewConnector(fmt.Sprintf("?threads=2&memory_limit=%dMiB&temp_directory=&autoinstall_known_extensions=false&autoload_known_extensions=false&enable_external_file_cache=false",
+		max(memory>>20, 128)), nil)
 	if err != nil {
 		return nil, fmt.Errorf("start DuckDB: %w", err)
 	}
-	p := &parquetFile{db: sql.OpenDB(connector)}
-	if err := p.plan(ctx, path, o); err != nil {
-		p.close()
-		return nil, err
+	d := &duck{db: sql.OpenDB(connector)}
+	if d.conn, err = d.db.Conn(ctx); err == nil {
+		_, err = d.conn.ExecContext(ctx, "SET TimeZone = 'UTC'")
 	}
-	return p, nil
+	if err != nil {
+		d.close()
+		return nil, fmt.Errorf("start DuckDB: %w", err)
+	}
+	return d, nil
 }
 
-// plan reads what columns the file has, and makes the query.
-func (p *parquetFile) plan(ctx context.Context, path string, o Options) (err error) {
-	if p.conn, err = p.db.Conn(ctx); err != nil {
-		return fmt.Errorf("start DuckDB: %w", err)
+func (d *duck) close() {
+	if d.conn != nil {
+		_ = d.conn.Close()
 	}
-	if _, err := p.conn.ExecContext(ctx, "SET TimeZone = 'UTC'"); err != nil {
-		return fmt.Errorf("start DuckDB: %w", err)
-	}
+	_ = d.db.Close()
+}
+
+// table is a Parquet file.
+type table struct {
+	query string // of the rows from a number up to another one
+	rows  int64
+	size  int64 // bytes of the file
+}
+
+// table reads what columns a file has, and makes the query.
+func (d *duck) table(ctx context.Context, path string, ignore []string) (*table, error) {
 	// A name with * would be a pattern; there is no way to quote one.
 	if strings.ContainsAny(path, "*?[") {
-		return fault.Errorf(fault.Usage, "the name of a Parquet file may not hold *, ? or [")
+		return nil, fault.Errorf(fault.Usage, "the name of a Parquet file may not hold *, ? or [")
 	}
+	t := new(table)
 	from := "read_parquet('" + strings.ReplaceAll(path, "'", "''") + "', binary_as_string = true, hive_partitioning = false, file_row_number = true)"
-	if err := p.conn.QueryRowContext(ctx, "SELECT num_rows FROM parquet_file_metadata('"+strings.ReplaceAll(path, "'", "''")+"')").Scan(&p.rows); err != nil {
-		return parquetError(ctx, err)
+	if err := d.conn.QueryRowContext(ctx, "SELECT num_rows FROM parquet_file_metadata('"+strings.ReplaceAll(path, "'", "''")+"')").Scan(&t.rows); err != nil {
+		return nil, parquetError(ctx, err)
 	}
-	described, err := p.conn.QueryContext(ctx, "SELECT column_name, column_type FROM (DESCRIBE SELECT * EXCLUDE (file_row_number) FROM "+from+")")
+	described, err := d.conn.QueryContext(ctx, "SELECT column_name, column_type FROM (DESCRIBE SELECT * EXCLUDE (file_row_number) FROM "+from+")")
 	if err != nil {
-		return parquetError(ctx, err)
+		return nil, parquetError(ctx, err)
 	}
 	defer described.Close()
 	var names, types []string
 	for described.Next() {
 		var name, kind string
 		if err := described.Scan(&name, &kind); err != nil {
-			return parquetError(ctx, err)
+			return nil, parquetError(ctx, err)
 		}
 		names, types = append(names, name), append(types, kind)
 	}
 	if err := described.Err(); err != nil {
-		return parquetError(ctx, err)
+		return nil, parquetError(ctx, err)
 	}
-	at, err := columnsOf(names, o.Ignore)
+	at, err := columnsOf(names, ignore)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	exprs := []string{"file_row_number"}
 	for c, i := range at {
@@ -90,12 +99,12 @@ func (p *parquetFile) plan(ctx context.Context, path string, o Options) (err err
 		}
 		expr, ok := expression(c, `"`+strings.ReplaceAll(names[i], `"`, `""`)+`"`, types[i])
 		if !ok {
-			return fault.Hint(fault.Errorf(fault.Invalid, "the column %.60q is of type %.60s", names[i], types[i]), "point_name is text; timestamp an integer of milliseconds, a timestamp, or text; value a number or text; quality and flags are integers or text")
+			return nil, fault.Hint(fault.Errorf(fault.Invalid, "the column %.60q is of type %.60s", names[i], types[i]), "point_name is text; timestamp an integer of milliseconds, a timestamp, or text; value a number or text; quality and flags are integers or text")
 		}
 		exprs = append(exprs, expr)
 	}
-	p.query = "SELECT " + strings.Join(exprs, ", ") + " FROM " + from + " WHERE file_row_number >= ? AND file_row_number < ?"
-	return nil
+	t.query = "SELECT " + strings.Join(exprs, ", ") + " FROM " + from + " WHERE file_row_number >= ? AND file_row_number < ?"
+	return t, nil
 }
 
 // expression selects a column as BIGINT, DOUBLE or VARCHAR, without a loss.
@@ -122,13 +131,6 @@ func expression(column int, name, kind string) (string, bool) {
 	return name + "::VARCHAR", text
 }
 
-func (p *parquetFile) close() {
-	if p.conn != nil {
-		_ = p.conn.Close()
-	}
-	_ = p.db.Close()
-}
-
 func parquetError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -140,31 +142,23 @@ func parquetError(ctx context.Context, err error) error {
 }
 
 // readParquet stages a Parquet file.
-func (s *stager) readParquet(ctx context.Context, path string) error {
-	p, err := openParquet(ctx, path, s.o)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	info, err := os.Stat(path)
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err)
-	}
+func (s *stager) readParquet(ctx context.Context, t *table) error {
 	before := s.bytes.Load()
-	for from := int64(0); from < p.rows; from += parquetPage {
-		if err := s.parquetRows(ctx, p, from, min(p.rows, from+parquetPage)); err != nil {
+	for from := int64(0); from < t.rows; from += parquetPage {
+		to := min(t.rows, from+parquetPage)
+		if err := s.parquetRows(ctx, t, from, to); err != nil {
 			return err
 		}
-		s.bytes.Store(before + int64(float64(info.Size())*float64(min(p.rows, from+parquetPage))/float64(p.rows)))
+		s.bytes.Store(before + int64(float64(t.size)*float64(to)/float64(t.rows)))
 		s.report(false)
 	}
 	return nil
 }
 
 // parquetRows stages the rows of a file from a number up to another one.
-func (s *stager) parquetRows(ctx context.Context, p *parquetFile, from, to int64) error {
-	return p.conn.Raw(func(c any) error {
-		rows, err := c.(driver.QueryerContext).QueryContext(ctx, p.query, []driver.NamedValue{{Ordinal: 1, Value: from}, {Ordinal: 2, Value: to}})
+func (s *stager) parquetRows(ctx context.Context, t *table, from, to int64) error {
+	return s.duck.conn.Raw(func(c any) error {
+		rows, err := c.(driver.QueryerContext).QueryContext(ctx, t.query, []driver.NamedValue{{Ordinal: 1, Value: from}, {Ordinal: 2, Value: to}})
 		if err != nil {
 			return parquetError(ctx, err)
 		}
