@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"etl/internal/fault"
 	"etl/internal/utc"
 	"etl/jobs"
 )
@@ -102,4 +104,34 @@ func FuzzFlagValues(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestRetrying: what failed three times is told, once a second at most, to the
+// watch of the job if there is one.
+func TestRetrying(t *testing.T) {
+	var b bytes.Buffer
+	a := &app{stderr: &b}
+	again := func(attempt int) {
+		a.retrying(fault.Retry{What: "read", Attempt: attempt, Wait: 2 * time.Second, Err: errors.New("busy")})
+	}
+	again(1)
+	again(2)
+	if b.Len() > 0 {
+		t.Errorf("two attempts are told: %q", b.String())
+	}
+	again(3)
+	again(3) // of another worker
+	const want = "read: attempt 3 failed, the next one is in 2.00 s: busy"
+	if got := b.String(); got != "etl: warning: "+want+"\n" {
+		t.Errorf("%q", got)
+	}
+	var seen []jobs.Event
+	stop := a.warnings.to(func(ev jobs.Event) { seen = append(seen, ev) }, func() {})
+	a.warnings.told = time.Time{} // a second later
+	again(4)
+	stop()
+	a.warn("later")
+	if len(seen) != 1 || !strings.Contains(seen[0].(jobs.Warning).Text, "attempt 4") || !strings.HasSuffix(b.String(), "etl: warning: later\n") {
+		t.Errorf("the watch saw %v, standard error %q", seen, b.String())
+	}
 }

@@ -106,7 +106,7 @@ func (f *faultyS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case fault == "denied", fault == "readonly" && r.Method == http.MethodPut:
 		fail(http.StatusForbidden, "AccessDenied")
-	case fault == "down":
+	case fault == "once" && f.fault.CompareAndSwap("once", "none"), fault == "down":
 		fail(http.StatusServiceUnavailable, "SlowDown")
 	case fault == "unconditional":
 		r.Header.Del("If-Match")

@@ -49,7 +49,8 @@ type Worker struct {
 }
 
 // supply is how many databases and buckets a server has; it makes their files
-// when they are first used. A test binary that needs more starts another server.
+// when they are first used. Tests take half of them, then another server starts;
+// databases that are made over REST come from the other half.
 const supply = 256
 
 type cloudflare struct {

@@ -5,8 +5,9 @@
 //
 // It is stricter or simpler than D1 in this: meta.rows_read counts the rows that
 // a statement returned, not those that it scanned, and meta.rows_written the rows
-// changed, triggers included, without index entries. A database is there from the
-// start; it can not be made or deleted.
+// changed, triggers included, without index entries; of columns with one name only
+// the last has it; messages of SQLite lack the offset. A database is there from
+// the start; it can not be made or deleted.
 //
 // Anything can be made to go wrong: Server.On decides about each request.
 package cloudflaretest

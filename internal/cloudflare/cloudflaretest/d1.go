@@ -62,6 +62,9 @@ func sqliteError(err error) *d1Error {
 	if _, detail, ok := strings.Cut(message, code.ToPrimary().Message()+": "); ok {
 		message = detail
 	}
+	if primary := code.ToPrimary(); code != primary {
+		return sqlError("%s: %s (extended: %s)", message, primary, code)
+	}
 	return sqlError("%s: %s", message, code)
 }
 
