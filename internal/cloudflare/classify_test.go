@@ -34,7 +34,7 @@ func TestClassify(t *testing.T) {
 		{429, 7429, "D1 DB is overloaded. Requests queued for too long.", fault.Transient, true, true},
 		{429, 7429, "D1 DB is overloaded. Too many requests queued.", fault.Transient, true, true},
 		{429, 7429, "busy", fault.Transient, true, false},
-		{500, 7500, "D1_ERROR: Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: 34196415 bytes.", fault.Transient, true, false},
+		{400, 7500, "Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: 34196415 bytes.", fault.Transient, true, false},
 		{500, 7500, "Cannot resolve D1 DB due to transient issue on remote node.", fault.Transient, false, true},
 		{429, 10100, "More than 1200 requests per 300 seconds reached. Please wait and consider throttling your request speed", fault.Transient, false, true},
 		{429, 0, "", fault.Transient, false, true},

@@ -239,7 +239,7 @@ func (d *database) statement(b []byte, q query, raw bool, maxRows int) (_ []byte
 			b = appendCell(b, st, i)
 		}
 		if b = append(b, end); len(b) > d.maxAnswer {
-			return nil, &d1Error{500, 7500, fmt.Sprintf("D1_ERROR: Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: %d bytes.", len(b)-size)}
+			return nil, sqlError("Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: %d bytes.", len(b)-size)
 		}
 	}
 	b = append(b, ']')

@@ -90,7 +90,10 @@ func TestMigrateUnderFaults(t *testing.T) {
 		CREATE TABLE timeseries (point_id INTEGER, timestamp INTEGER, value REAL); INSERT INTO timeseries VALUES (1, 5, 1.5)`
 	requests, tried := 1, 0
 	for at := 0; at < requests; at++ {
-		for _, f := range cloudflaretest.Faults() {
+		for i, f := range cloudflaretest.Faults() {
+			if testing.Short() && (i+at)%6 > 0 {
+				continue
+			}
 			srv, s := serve(t, old, Options{})
 			fired := false
 			srv.On(func(n int, _ cloudflaretest.Request) *cloudflaretest.Fault {
@@ -105,7 +108,7 @@ func TestMigrateUnderFaults(t *testing.T) {
 				t.Errorf("%s at request %d (fired: %t): %v, %v", f.Name, at, fired, names, err)
 			}
 			if tried++; tried == 1 {
-				requests = srv.Requests() - 1 // this one was repeated or not, all are tried
+				requests = srv.Requests() // the first fault is a delay, which repeats none
 			}
 			srv.On(nil)
 			must(t, srv, fmt.Sprintf("SELECT (SELECT count(*) FROM d1_migrations) = %d AND (SELECT value = 1.5 AND quality = 192 FROM timeseries) AND (SELECT name = 'a' AND site IS NULL FROM points)", len(allMigrations())))

@@ -389,7 +389,10 @@ func TestReadBesideWriter(t *testing.T) {
 	r := random(t)
 	for range 20 {
 		s.pages = pagesOf(1 + r.IntN(4))
-		srv.On(func(int, cloudflaretest.Request) *cloudflaretest.Fault {
+		srv.On(func(n int, _ cloudflaretest.Request) *cloudflaretest.Fault {
+			if n%3 > 0 || n > 60 { // else the rows come as fast as pages of one row are read
+				return nil
+			}
 			srv.Exec(t, fmt.Sprintf("INSERT OR IGNORE INTO timeseries VALUES (%d, %d + %d, 0, 1, 2)", 1+r.IntN(3), d0.Start(), 1+10*r.IntN(60_000)))
 			return nil
 		})
