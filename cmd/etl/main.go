@@ -113,7 +113,9 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl backfill  --month 2024-01 --dry-run           # what would be archived
   etl config    --check                             # may etl do what it has to?
   etl archive                                       # the nightly job
-  etl verify    --deep                              # prove that the archive is whole`,
+  etl verify    --deep                              # prove that the archive is whole
+  etl query     "SELECT * FROM latest"              # SQL over both tiers
+  etl shell                                         # the same, interactively`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -139,7 +141,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
 	root.PersistentPreRun = a.onInterrupt
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.points(), a.rejects(), a.config(), a.demo(), a.version())
+	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.points(), a.rejects(), a.query(), a.shell(), a.views(), a.cache(), a.config(), a.demo(), a.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)
@@ -176,6 +178,7 @@ func usage(cmd *cobra.Command) {
 			}
 			return about.Help()
 		}
+	case cmd.Annotations[takesArguments] != "":
 	default:
 		cmd.Args = func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
