@@ -64,6 +64,13 @@ type Source interface {
 	Close() error
 }
 
+// Earliest is the first day that samples may lie in: a timestamp before it is
+// taken for seconds stored as milliseconds, or worse.
+const Earliest utc.Day = 10957 // 2000-01-01
+
+// Window is the range of days that samples may lie in: from Earliest to now and a day.
+func Window(now time.Time) utc.Days { return utc.Days{From: Earliest, To: utc.DayOfTime(now) + 2} }
+
 // MaxStrays bounds the rejects that Points and Strays return in one call.
 const MaxStrays = 10_000
 
