@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"etl/internal/fault"
+	"etl/internal/source"
 	"etl/internal/utc"
 )
 
@@ -19,10 +20,6 @@ const (
 	// rows: --replace refuses older days.
 	Retention = 30 * 24 * time.Hour
 )
-
-// earliest samples: a timestamp before it is taken for seconds stored as
-// milliseconds, or worse.
-var plausibleFrom, _ = utc.ParseDay("2000-01-01")
 
 // clock is the earlier of the source's clock and the runner's: neither alone
 // can make a day look complete.
@@ -39,12 +36,6 @@ func firstIncomplete(now time.Time, grace time.Duration) utc.Day {
 	return utc.DayOfTime(now.Add(-grace))
 }
 
-// window is the range of days that timestamps may lie in: from 2000-01-01 to
-// now and a day.
-func window(now time.Time) utc.Days {
-	return utc.Days{From: plausibleFrom, To: utc.DayOfTime(now) + 2}
-}
-
 // checkRange refuses a range that holds a day which is not archivable yet, or
 // that lies outside the plausible time of samples.
 func checkRange(r utc.Days, now time.Time, grace time.Duration) error {
@@ -52,8 +43,8 @@ func checkRange(r utc.Days, now time.Time, grace time.Duration) error {
 		return fault.Hint(fault.Errorf(fault.Usage, "the range is empty: --from %s is not before --to %s", r.From, r.To),
 			"--to is exclusive: --from 2024-01-05 --to 2024-01-06 is one day")
 	}
-	if r.From < plausibleFrom {
-		return fault.Errorf(fault.Usage, "the range begins on %s: samples before %s can not be archived", r.From, plausibleFrom)
+	if r.From < source.Earliest {
+		return fault.Errorf(fault.Usage, "the range begins on %s: samples before %s can not be archived", r.From, source.Earliest)
 	}
 	if end := firstIncomplete(now, grace); r.To > end {
 		return fault.Hint(fault.Errorf(fault.Usage, "the range ends with %s, but the last complete day is %s", r.To-1, end-1),
@@ -86,5 +77,5 @@ func CheckRange(ctx context.Context, env Env, o ArchiveOptions) error {
 }
 
 func hotDays(now time.Time, o ArchiveOptions) utc.Days {
-	return utc.Days{From: max(plausibleFrom, utc.DayOfTime(now)-utc.Day(o.HotWindow)), To: firstIncomplete(now, o.Grace)}
+	return utc.Days{From: max(source.Earliest, utc.DayOfTime(now)-utc.Day(o.HotWindow)), To: firstIncomplete(now, o.Grace)}
 }

@@ -121,7 +121,7 @@ func (e *engine) strays(ctx context.Context) error {
 	for i, p := range e.plan.all {
 		ids[i] = p.ID
 	}
-	rows, err := e.env.Source.Strays(ctx, ids, window(e.plan.now))
+	rows, err := e.env.Source.Strays(ctx, ids, source.Window(e.plan.now))
 	if err != nil {
 		return err
 	}

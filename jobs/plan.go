@@ -239,7 +239,7 @@ func (p *ArchivePlan) span(ctx context.Context, o *ArchiveOptions) error {
 	if err != nil || o.Days != (utc.Days{}) {
 		return err
 	}
-	o.Days = held.Intersect(utc.Days{From: plausibleFrom, To: firstIncomplete(p.now, o.Grace)})
+	o.Days = held.Intersect(utc.Days{From: source.Earliest, To: firstIncomplete(p.now, o.Grace)})
 	if o.Days.Empty() {
 		return fault.Errorf(fault.Invalid, "the input holds no rows of a complete day")
 	}

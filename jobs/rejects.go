@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etl/internal/sample"
+	"etl/internal/source"
 	"etl/internal/utc"
 	"etl/manifests"
 )
@@ -96,7 +97,7 @@ func isInteger32(c sample.Cell) bool {
 }
 
 func plausible(ms int64) bool {
-	return ms >= plausibleFrom.Start() && ms < time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	return ms >= source.Earliest.Start() && ms < time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 }
 
 func inRange(c sample.Cell, max int64) bool {

@@ -9,6 +9,7 @@ package object
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strings"
 	"time"
@@ -91,3 +92,22 @@ type Store interface {
 	// An object written or replaced while listing may or may not be seen.
 	List(ctx context.Context, prefix string) iter.Seq2[Attrs, error]
 }
+
+// Linker is a Store whose objects are local files.
+type Linker interface {
+	Store
+
+	// Link makes the local path `to`, at which there must be nothing, a hard
+	// link to the object's current version, and returns the attributes of
+	// exactly that version. Later writes of the key make other files, so what
+	// the path shows stays this version; whoever writes through the path, or
+	// changes its mode or times, damages the store. An absent object is a
+	// NotExist error. ErrNoLink is in the chain if `to` can not be such a link:
+	// then Get still works.
+	Link(ctx context.Context, key Key, to string) (Attrs, error)
+}
+
+// ErrNoLink says that an object can not be hard-linked to a path: it is on
+// another file system, on one without links, or belongs to someone else. Its
+// kind is Invalid.
+var ErrNoLink = errors.New("can not be hard-linked there")

@@ -29,6 +29,7 @@ type Point struct {
 	MinValue   *float64 `json:"min_value,omitempty"`
 	MaxValue   *float64 `json:"max_value,omitempty"`
 	CreatedAt  *int64   `json:"created_at,omitempty"` // Unix milliseconds
+	RetiredAt  *int64   `json:"retired_at,omitempty"` // no samples are expected from then on
 	// Orphan is set for an id that timeseries holds and points lacks; its name is then point-<id>.
 	Orphan bool `json:"-"`
 }

@@ -64,6 +64,13 @@ type Source interface {
 	Close() error
 }
 
+// Earliest is the first day that samples may lie in: a timestamp before it is
+// taken for seconds stored as milliseconds, or worse.
+const Earliest utc.Day = 10957 // 2000-01-01
+
+// Window is the range of days that samples may lie in: from Earliest to now and a day.
+func Window(now time.Time) utc.Days { return utc.Days{From: Earliest, To: utc.DayOfTime(now) + 2} }
+
 // MaxStrays bounds the rejects that Points and Strays return in one call.
 const MaxStrays = 10_000
 
@@ -145,11 +152,14 @@ type Run struct {
 	Status   string // running, done, partial, failed, interrupted; crashed is set by others
 	Started  time.Time
 	Finished time.Time // zero while running
-	Days     utc.Days
-	Records  int64 // samples read from the source
-	Files    int64 // month files written
-	Bytes    int64 // bytes of month files written
-	Error    string
+	// Heartbeat is when the run last wrote its line. Runs sets it; Log takes the
+	// time itself.
+	Heartbeat time.Time
+	Days      utc.Days
+	Records   int64 // samples read from the source
+	Files     int64 // month files written
+	Bytes     int64 // bytes of month files written
+	Error     string
 }
 
 // Migrator applies the schema in sql/d1 (a type assertion finds it).
@@ -166,7 +176,36 @@ type Grouper interface {
 	// Group lists the ids of a group of point_groups, ascending; an unknown
 	// group is a NotExist error that names the known ones.
 	Group(ctx context.Context, name string) ([]int32, error)
+	// Groups calls f for each member of each group, in order of (name, point). A
+	// source without the table has no groups.
+	Groups(ctx context.Context, f func(name string, point int32)) error
 }
+
+// Latester finds newest samples (a type assertion finds it).
+type Latester interface {
+	// Latest calls f with batches of the newest sample of each of the points,
+	// ascending, that lies in days: a descending seek per point, never a scan.
+	// Rows that no sample can hold are passed over, points without samples left
+	// out. A batch is valid until f returns.
+	Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error
+}
+
+// HoldsSample is an SQL condition: a row of timeseries is one that a sample can
+// hold. Read rejects exactly the others.
+const HoldsSample = "typeof(timestamp) = 'integer'" +
+	" AND (value IS NULL OR typeof(value) = 'real' OR (typeof(value) = 'integer' AND value BETWEEN -9007199254740992 AND 9007199254740992))" +
+	" AND typeof(quality) = 'integer' AND quality BETWEEN 0 AND 255" +
+	" AND typeof(flags) = 'integer' AND flags BETWEEN 0 AND 65535"
+
+// Historian reads the log of runs (a type assertion finds it).
+type Historian interface {
+	// Runs lists the newest lines of archive_state, MaxRuns at most, by their
+	// start and then their ID. A source without the table has none.
+	Runs(context.Context) ([]Run, error)
+}
+
+// MaxRuns bounds what Runs returns: a year has some 400 nightly runs.
+const MaxRuns = 10_000
 
 // Registrar makes points (a type assertion finds it): the points table is the
 // one authority for ids.

@@ -84,7 +84,7 @@ type Store struct {
 	hook func(op, name string) error
 }
 
-var _ object.Store = (*Store)(nil)
+var _ object.Linker = (*Store)(nil)
 
 // Open returns the store over the directory at path, which it creates, durably
 // and with its parents, if there is none. It writes nothing to a directory that
@@ -208,6 +208,53 @@ func (s *Store) Get(ctx context.Context, key object.Key) ([]byte, object.Attrs, 
 		return fail(s.classify(err))
 	}
 	return data, fi.attrs(key), nil
+}
+
+// Link implements object.Linker. Whatever makes linking fail but an absent
+// object is ErrNoLink: what then fails for the copy too has a better name there.
+func (s *Store) Link(ctx context.Context, key object.Key, to string) (object.Attrs, error) {
+	fail := func(err error) (object.Attrs, error) {
+		return object.Attrs{}, fmt.Errorf("link %s: %w", key, err)
+	}
+	if err := checkKey(key); err != nil {
+		return object.Attrs{}, fmt.Errorf("link: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	folder, name := split(key)
+	d, err := s.walk(folder)
+	if err != nil {
+		return fail(err)
+	}
+	if d == nil {
+		return fail(fault.Wrap(fault.NotExist, fs.ErrNotExist))
+	}
+	defer d.close()
+	fi, err := d.lstat(name)
+	if err == nil && (fi == nil || fi.isDir()) {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		err = fi.wantRegular(string(key))
+	}
+	if err != nil {
+		return fail(s.classify(err))
+	}
+	if err := d.link(name, to); err != nil {
+		return fail(fault.Errorf(fault.Invalid, "%w: %w", object.ErrNoLink, err))
+	}
+	// The file may have been replaced since: what counts is what was linked.
+	var st unix.Stat_t
+	if err := unInterrupted(func() error { return unix.Lstat(to, &st) }); err != nil {
+		return fail(s.classify(&fs.PathError{Op: "lstat", Path: to, Err: err}))
+	}
+	fi = newInfo(&st)
+	if err := fi.wantRegular(string(key)); err != nil {
+		os.Remove(to)
+		return fail(err)
+	}
+	return fi.attrs(key), nil
 }
 
 // split cuts a key into the path of its folder, "." for the top, and its name in that.

@@ -2,6 +2,7 @@ package dir
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -157,5 +158,13 @@ func TestCoarseTimes(t *testing.T) {
 		_, err = s.Put(t.Context(), "k", nil, object.PutOptions{IfMatch: a.ETag})
 		wantFault(t, err, fault.Conflict, a.ETag)
 		a = b
+	}
+}
+
+func TestLinkAcrossFileSystems(t *testing.T) {
+	s := open(t)
+	mustPut(t, s, "k", "x")
+	if _, err := s.Link(t.Context(), "k", tmpfs(t, "size=512k")+"/k"); !errors.Is(err, object.ErrNoLink) || !errors.Is(err, syscall.EXDEV) {
+		t.Fatal(err)
 	}
 }

@@ -130,6 +130,11 @@ func (d *folder) rename(from string, dest *folder, to string) error {
 	return dest.fail("rename", to, unix.Renameat(d.fd, from, dest.fd, to))
 }
 
+// link gives the file the further name to, a path that leads out of the store.
+func (d *folder) link(name, to string) error {
+	return d.fail("link", name, unInterrupted(func() error { return unix.Linkat(d.fd, name, unix.AT_FDCWD, to, 0) }))
+}
+
 func (d *folder) remove(name string) error {
 	return d.fail("remove", name, unInterrupted(func() error { return unix.Unlinkat(d.fd, name, 0) }))
 }

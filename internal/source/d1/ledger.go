@@ -364,6 +364,35 @@ func (s *Source) Log(ctx context.Context, r source.Run) error {
 	return err
 }
 
+// Runs implements source.Historian.
+func (s *Source) Runs(ctx context.Context) ([]source.Run, error) {
+	const doing = "read the log of runs"
+	look, err := s.query(ctx, doing, cloudflare.Read, tableInfo("archive_state"))
+	if err != nil {
+		return nil, err
+	}
+	cols := columnsOf(look[0])
+	if len(cols) == 0 {
+		return nil, nil
+	}
+	if err := cols.Require("archive_state", append([]string{"run"}, sql.Columns("archive_state")...)...); err != nil {
+		return nil, s.migrateHint(fmt.Errorf("%s: %w", doing, err))
+	}
+	answers, err := s.query(ctx, doing, cloudflare.Read, one(source.SelectRuns))
+	if err != nil {
+		return nil, err
+	}
+	if err := answers[0].check(doing, source.RunCells); err != nil {
+		return nil, err
+	}
+	var runs []source.Run
+	for _, row := range answers[0].rows {
+		runs = append(runs, source.RunOf([source.RunCells]any(row)))
+	}
+	slices.Reverse(runs)
+	return runs, nil
+}
+
 const silentRuns = "status = 'running' AND (heartbeat_at IS NULL OR heartbeat_at < %d)"
 
 // CloseCrashed implements source.Journal. Which runs were closed is read from

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -23,6 +24,8 @@ var (
 	_ source.Grouper      = (*Source)(nil)
 	_ source.Registrar    = (*Source)(nil)
 	_ source.TimeTraveler = (*Source)(nil)
+	_ source.Latester     = (*Source)(nil)
+	_ source.Historian    = (*Source)(nil)
 )
 
 // sizes are how much one statement asks for or says.
@@ -59,7 +62,7 @@ const named = "(SELECT value FROM json_each(?1))"
 // them: text, and after it numbers.
 var (
 	textColumns   = []string{"site", "system", "equipment", "unit"}
-	numberColumns = []string{"interval_ms", "min_value", "max_value", "created_at"}
+	numberColumns = []string{"interval_ms", "min_value", "max_value", "created_at", "retired_at"}
 )
 
 // Points implements source.Source, by three requests and one more for each
@@ -173,7 +176,7 @@ func pointOf(doing string, row []any) (sample.Point, error) {
 	if !ok || id != int64(int32(id)) {
 		return sample.Point{}, unexpected(doing, row)
 	}
-	var cells [10]any
+	var cells [11]any
 	for i, c := range row[1:] {
 		var err error
 		if cells[1+i], err = literal(c); err != nil {
@@ -204,7 +207,7 @@ func pointOf(doing string, row []any) (sample.Point, error) {
 		return nil
 	}
 	return sample.Point{ID: int32(id), Name: text(cells[1]), Site: textOf(2), System: textOf(3), Equipment: textOf(4), Unit: textOf(5),
-		IntervalMS: integerOf(6), MinValue: numberOf(7), MaxValue: numberOf(8), CreatedAt: integerOf(9)}, nil
+		IntervalMS: integerOf(6), MinValue: numberOf(7), MaxValue: numberOf(8), CreatedAt: integerOf(9), RetiredAt: integerOf(10)}, nil
 }
 
 // skipScan lists the ids in timeseries that lie in the range of a 32-bit integer
@@ -431,6 +434,84 @@ func (s *Source) Group(ctx context.Context, name string) ([]int32, error) {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s: %w", doing, source.NoGroup(known))
+}
+
+// Groups implements source.Grouper.
+func (s *Source) Groups(ctx context.Context, f func(name string, point int32)) error {
+	const doing = "list the groups"
+	if _, err := s.inspected(ctx, doing); err != nil {
+		return err
+	}
+	look, err := s.query(ctx, doing, cloudflare.Read, tableInfo("point_groups"))
+	if err != nil {
+		return err
+	}
+	cols := columnsOf(look[0])
+	if len(cols) == 0 {
+		return nil
+	}
+	if err := cols.Require("point_groups", "name", "point_id"); err != nil {
+		return s.migrateHint(fmt.Errorf("%s: %w", doing, err))
+	}
+	// By page, each beginning behind the last member of the one before.
+	name, point := "", int64(math.MinInt64)
+	for {
+		answers, limit, err := s.ask(ctx, doing, s.sizes.points, func(limit int) []cloudflare.Statement {
+			return one(fmt.Sprintf(`SELECT DISTINCT CAST(name AS TEXT), point_id FROM point_groups
+				WHERE typeof(point_id) = 'integer' AND point_id BETWEEN -2147483648 AND 2147483647
+				AND (CAST(name AS TEXT), point_id) > (?1, %d) ORDER BY 1, 2 LIMIT %d`, point, limit), name)
+		})
+		if err != nil {
+			return err
+		}
+		if err := answers[0].check(doing, 2); err != nil {
+			return err
+		}
+		for _, row := range answers[0].rows {
+			name, point = text(row[0]), integer(row[1])
+			f(name, int32(point))
+		}
+		if len(answers[0].rows) < limit {
+			return nil
+		}
+	}
+}
+
+// Latest implements source.Latester, by one request for each 50,000 points.
+func (s *Source) Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
+	const doing = "find the latest samples"
+	if err := checkDays(doing, days); err != nil {
+		return err
+	}
+	if _, err := s.inspected(ctx, doing); err != nil {
+		return err
+	}
+	p := &page{window: make([]byte, windowBytes), from: days.From.Start(), to: days.To.Start()}
+	text := rowSelect + fmt.Sprintf(`SELECT t.point_id p, t.timestamp t, t.value v, t.quality q, t.flags f
+		FROM json_each(?1) j CROSS JOIN timeseries t WHERE t.point_id = j.value AND t.timestamp = (
+			SELECT timestamp FROM timeseries WHERE point_id = j.value AND timestamp >= %d AND timestamp < %d AND `+
+		source.HoldsSample+` ORDER BY timestamp DESC LIMIT 1))`, p.from, p.to)
+	for ids := range slices.Chunk(points, s.sizes.named) {
+		if err := s.begin(ctx, doing, cloudflare.Read); err != nil {
+			return err
+		}
+		var a answer
+		err := s.db.Raw(ctx, cloudflare.Read, one(text, jsonIDs(ids)), func(r io.Reader) (err error) {
+			a, err = p.scan(r, cursor{ids: ids}, len(ids))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		s.db.Billed(a.rowsRead, a.rowsWritten)
+		if p.Len() == 0 {
+			continue
+		}
+		if err := f(&p.Batch); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // nameBytes is where a list of names ends that is one parameter, of 2,000,000 bytes at most.

@@ -314,6 +314,14 @@ func (s *Source) Group(ctx context.Context, name string) ([]int32, error) {
 	return g.Group(ctx, name)
 }
 
+// Groups implements source.Grouper by the authority's groups.
+func (s *Source) Groups(ctx context.Context, f func(name string, point int32)) error {
+	if g, ok := s.authority.(source.Grouper); ok {
+		return g.Groups(ctx, f)
+	}
+	return nil
+}
+
 // Span implements source.Partial.
 func (s *Source) Span(context.Context) (utc.Days, error) { return s.span, nil }
 

@@ -372,6 +372,41 @@ func testLog(t *testing.T, h Harness) {
 	check("SELECT count(*) = 2 FROM archive_state")
 	check("SELECT status = 'partial' AND command = 'archive' AND archived_at = 1700000005000 AND records_archived = 10 AND files_written = 2 AND bytes_written = 345 AND error = 'it''s broken' FROM archive_state WHERE run = 'run-1'")
 	check("SELECT first_day IS NULL AND last_day IS NULL FROM archive_state WHERE run = 'run-2'")
+
+	hist, ok := h.Source.(source.Historian)
+	if !ok {
+		return
+	}
+	// A line that is running, and one that other hands made.
+	must(source.Run{ID: "run-3", Command: "archive", Status: "running", Started: r.Started.Add(time.Hour)})
+	h.Exec(t, "INSERT INTO archive_state (run, status, started_at, records_archived, first_day) VALUES ('odd', 'done', 'yesterday', 'many', 5)")
+	runs, err := hist.Runs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	byID := map[string]source.Run{}
+	for _, r := range runs {
+		byID[r.ID] = r
+	}
+	got := byID["run-1"]
+	if got.Heartbeat.IsZero() || got.Heartbeat.Before(r.Started) {
+		t.Errorf("run-1 has the heartbeat %s", got.Heartbeat)
+	}
+	want := r
+	want.Started, want.Finished, want.Heartbeat = r.Started.UTC(), r.Finished.UTC(), got.Heartbeat
+	if got != want || byID["run-3"].Status != "running" || !byID["run-3"].Finished.IsZero() || len(runs) != 4 {
+		t.Errorf("runs: %+v, want run-1 as %+v", runs, want)
+	}
+	if odd := byID["odd"]; odd.Status != "done" || !odd.Started.IsZero() || odd.Records != 0 || !odd.Days.Empty() {
+		t.Errorf("a line with odd cells: %+v", odd)
+	}
+	if i := slices.IndexFunc(runs, func(r source.Run) bool { return r.ID == "run-1" }); runs[i+1].ID != "run-2" || runs[i+2].ID != "run-3" {
+		t.Errorf("the order of runs: %+v", runs)
+	}
+	h.Exec(t, "DROP TABLE archive_state")
+	if runs, err := hist.Runs(t.Context()); err != nil || len(runs) != 0 {
+		t.Errorf("runs without the table: %v, %v", runs, err)
+	}
 }
 
 func testCrashed(t *testing.T, h Harness) {

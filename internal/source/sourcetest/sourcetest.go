@@ -58,7 +58,10 @@ func Run(t *testing.T, open func(*testing.T) Harness) {
 		{"ReadConcurrently", testReadConcurrently},
 		{"Strays", testStrays},
 		{"Summaries", testSummaries},
+		{"Latest", testLatest},
+		{"LatestModel", testLatestModel},
 		{"Group", testGroup},
+		{"Groups", testGroups},
 		{"Migrate", testMigrate},
 		{"LedgerArrivals", testArrivals},
 		{"LedgerClaims", testClaims},
@@ -640,6 +643,96 @@ func testSummaries(t *testing.T, h Harness) {
 	want := []string{fmt.Sprintf("1: 5 to %d, 3", d0.End()), "2: 0 to 0, 0", "3: -4 to -4, 1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("summaries %q, want %q", got, want)
+	}
+}
+
+// latest is what Latest delivers, in its order.
+func latest(t testing.TB, s source.Source, points []int32, d utc.Days) []Sample {
+	t.Helper()
+	var got []Sample
+	if err := s.(source.Latester).Latest(t.Context(), points, d, func(b *sample.Batch) error {
+		for i, id := range b.PointID {
+			got = append(got, Sample{id, b.TS[i], canonical(b.Value[i]), b.Quality[i], b.Flags[i]})
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func testLatest(t *testing.T, h Harness) {
+	if _, ok := h.Source.(source.Latester); !ok {
+		t.Skip("the source does not find latest samples")
+	}
+	d := days(d0, d0+10)
+	if got := latest(t, h.Source, []int32{1, 2}, d); len(got) != 0 {
+		t.Errorf("latest of nothing: %v", got)
+	}
+	insert(h, t, row(-7, d.From.Start(), 1), row(1, d.From.Start()-1, 1), row(2, d.From.Start(), 2), row(2, d.From.Start()+1, 3),
+		row(3, d.To.Start()-1, 4), row(3, d.To.Start(), 5), row(4, d.From.Start(), 6), row(5, d.From.Start()+9, math.Inf(-1)), row(6, d.From.Start(), 8))
+	// Newer rows that are no samples.
+	at := d.From.Start() + 100
+	h.Exec(t, fmt.Sprintf(`INSERT INTO timeseries (point_id, timestamp, value, quality, flags) VALUES
+		(2, %d, 'text', 192, 0), (2, %d, x'00', 192, 0), (2, %d, 1, 256, 0), (2, %d, 1, 192, -1), (2, %d.5, 1, 192, 0), (2, 'x', 1, 192, 0),
+		(4, %d, NULL, 0, 65535)`, at, at+1, at+2, at+3, at, at))
+	want := []Sample{row(-7, d.From.Start(), 1), row(2, d.From.Start()+1, 3), row(3, d.To.Start()-1, 4),
+		{4, at, canonical(sample.Null), 0, 65535}, row(5, d.From.Start()+9, math.Inf(-1))}
+	equalRows(t, "latest", latest(t, h.Source, []int32{-7, 1, 2, 3, 4, 5}, d), want)
+	failed := errors.New("enough")
+	if err := h.Source.(source.Latester).Latest(t.Context(), []int32{2}, d, func(*sample.Batch) error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("the callback's error became %v", err)
+	}
+}
+
+// testLatestModel compares Latest with the last sample of Read on random rows.
+func testLatestModel(t *testing.T, h Harness) {
+	if _, ok := h.Source.(source.Latester); !ok {
+		t.Skip("the source does not find latest samples")
+	}
+	r := random(t)
+	values := []string{"1.5", "NULL", "'x'", "x'00'", "9e999", "-9e999", "9007199254740993", "9007199254740992", "7"}
+	small := []string{"192", "0", "255", "256", "-1", "1.0", "'a'", "NULL"}
+	for range 20 {
+		h.Exec(t, "DELETE FROM timeseries")
+		for range r.IntN(60) {
+			h.Exec(t, fmt.Sprintf("INSERT OR IGNORE INTO timeseries (point_id, timestamp, value, quality, flags) VALUES (%d, %d, %s, %s, %s)",
+				r.IntN(4), d0.Start()+int64(r.IntN(50))*utc.DayMillis/10, values[r.IntN(len(values))], small[r.IntN(len(small))], small[r.IntN(2)]))
+		}
+		d := days(d0+utc.Day(r.IntN(3)), d0+utc.Day(3+r.IntN(3)))
+		points := []int32{0, 1, 2, 3}
+		last := map[int32]Sample{}
+		all, _ := ReadAll(t, h.Source, source.Query{Points: points, Days: d})
+		for _, s := range all {
+			last[s.Point] = s
+		}
+		want := slices.SortedFunc(maps.Values(last), cmpKey)
+		equalRows(t, "latest", latest(t, h.Source, points, d), want)
+	}
+}
+
+func testGroups(t *testing.T, h Harness) {
+	g, ok := h.Source.(source.Grouper)
+	if !ok {
+		t.Skip("the source has no groups")
+	}
+	list := func() (got []string) {
+		t.Helper()
+		if err := g.Groups(t.Context(), func(name string, id int32) { got = append(got, fmt.Sprintf("%s %d", name, id)) }); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := list(); len(got) != 0 {
+		t.Errorf("groups where there are none: %q", got)
+	}
+	h.Exec(t, "INSERT INTO point_groups (name, point_id) VALUES ('b', 9), ('a', 2), ('a', -4), ('a', 'x'), ('a', 99999999999), ('it''s', 7)")
+	if got, want := list(), []string{"a -4", "a 2", "b 9", "it's 7"}; !slices.Equal(got, want) {
+		t.Errorf("groups %q, want %q", got, want)
+	}
+	h.Exec(t, "DROP TABLE point_groups")
+	if got := list(); len(got) != 0 {
+		t.Errorf("groups without the table: %q", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"etl/internal/sample"
 	"etl/internal/source"
 	"etl/internal/utc"
+	"etl/sql"
 )
 
 // requireLedger refuses a ledger of which a table or a trigger is missing.
@@ -150,6 +151,30 @@ func (s *Source) Log(ctx context.Context, r source.Run) error {
 			r.ID, r.Command, r.Status, r.Started.UnixMilli(), s.o.Now().UnixMilli(), finished,
 			first, last, r.Records, r.Files, r.Bytes, failure)
 	})
+}
+
+// Runs implements source.Historian.
+func (s *Source) Runs(ctx context.Context) ([]source.Run, error) {
+	var runs []source.Run
+	err := s.read(ctx, "read the log of runs", func(c *conn, _ *source.Tables) error {
+		cols, err := columnsOf(c, "archive_state")
+		if err != nil || len(cols) == 0 {
+			return err
+		}
+		if err := cols.Require("archive_state", append([]string{"run"}, sql.Columns("archive_state")...)...); err != nil {
+			return s.migrateHint(err)
+		}
+		return query(c, source.SelectRuns, func(st *sqlite.Stmt) error {
+			var cells [source.RunCells]any
+			for i := range cells {
+				cells[i] = cell(st, i)
+			}
+			runs = append(runs, source.RunOf(cells))
+			return nil
+		})
+	})
+	slices.Reverse(runs)
+	return runs, err
 }
 
 // CloseCrashed implements source.Journal.

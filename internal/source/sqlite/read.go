@@ -256,3 +256,30 @@ func (s *Source) Summaries(ctx context.Context, points []int32, f func(id int32,
 		return nil
 	})
 }
+
+// Latest implements source.Latester.
+func (s *Source) Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
+	const newest = "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ? AND " +
+		source.HoldsSample + " ORDER BY timestamp DESC LIMIT 1"
+	return s.read(ctx, "find the latest samples", func(c *conn, _ *source.Tables) error {
+		b := &c.batch
+		b.Reset()
+		for _, id := range points {
+			if err := query(c, newest, func(st *sqlite.Stmt) error {
+				value := sample.Null
+				if st.ColumnType(1) != sqlite.TypeNull {
+					value = st.ColumnFloat(1)
+				}
+				b.PointID = append(b.PointID, id)
+				b.Append(st.ColumnInt64(0), value, uint8(st.ColumnInt64(2)), uint16(st.ColumnInt64(3)))
+				return nil
+			}, int64(id), days.From.Start(), days.To.Start()); err != nil {
+				return err
+			}
+		}
+		if err := f(b); err != nil {
+			return callbackError{err}
+		}
+		return nil
+	})
+}

@@ -17,7 +17,7 @@ import (
 
 // optionalColumns are the columns of points that may be missing, in the order
 // in which Points selects them.
-var optionalColumns = []string{"site", "system", "equipment", "unit", "interval_ms", "min_value", "max_value", "created_at"}
+var optionalColumns = []string{"site", "system", "equipment", "unit", "interval_ms", "min_value", "max_value", "created_at", "retired_at"}
 
 // inspected returns what inspect finds, which is kept until Migrate
 // changes it.
@@ -191,7 +191,7 @@ func listPoints(c *conn, t *source.Tables) ([]sample.Point, error) {
 			p.Name = st.ColumnText(1)
 		}
 		p.Site, p.System, p.Equipment, p.Unit = textOf(st, 2), textOf(st, 3), textOf(st, 4), textOf(st, 5)
-		p.IntervalMS, p.MinValue, p.MaxValue, p.CreatedAt = integerOf(st, 6), numberOf(st, 7), numberOf(st, 8), integerOf(st, 9)
+		p.IntervalMS, p.MinValue, p.MaxValue, p.CreatedAt, p.RetiredAt = integerOf(st, 6), numberOf(st, 7), numberOf(st, 8), integerOf(st, 9), integerOf(st, 10)
 		points = append(points, p)
 		return nil
 	})
@@ -250,6 +250,24 @@ func (s *Source) Group(ctx context.Context, name string) ([]int32, error) {
 		return source.NoGroup(known)
 	})
 	return slices.Compact(ids), err
+}
+
+// Groups implements source.Grouper.
+func (s *Source) Groups(ctx context.Context, f func(name string, point int32)) error {
+	return s.read(ctx, "list the groups", func(c *conn, _ *source.Tables) error {
+		cols, err := columnsOf(c, "point_groups")
+		if err != nil || len(cols) == 0 {
+			return err
+		}
+		if err := cols.Require("point_groups", "name", "point_id"); err != nil {
+			return s.migrateHint(err)
+		}
+		return query(c, `SELECT DISTINCT name, point_id FROM point_groups WHERE typeof(point_id) = 'integer'
+			AND point_id BETWEEN -2147483648 AND 2147483647 ORDER BY name, point_id`, func(st *sqlite.Stmt) error {
+			f(st.ColumnText(0), st.ColumnInt32(1))
+			return nil
+		})
+	})
 }
 
 // query runs a statement to its end, calling row for each row. It is prepared

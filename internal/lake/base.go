@@ -1,0 +1,285 @@
+package lake
+
+import (
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/duckdb/duckdb-go/v2"
+	"golang.org/x/sync/errgroup"
+
+	"etl/internal/fault"
+	"etl/internal/sample"
+	"etl/internal/source"
+	"etl/internal/utc"
+)
+
+// member is a point in a group.
+type member struct {
+	name  string
+	point int32
+}
+
+// refresh brings points, groups and catalog up to date: one LIST of the
+// manifests, and the points and groups of the source.
+func (l *Lake) refresh(ctx context.Context) error {
+	var hot []sample.Point
+	var groups []member
+	cat := &Catalog{}
+	g, gctx := errgroup.WithContext(ctx)
+	if l.o.Store != nil {
+		g.Go(func() (err error) {
+			cat, err = l.pins.Catalog(gctx, l.o.Store, l.o.StoreName)
+			return err
+		})
+	}
+	if l.o.Source != nil {
+		g.Go(func() error {
+			points, rejects, err := l.o.Source.Points(gctx)
+			if err != nil {
+				return err
+			}
+			hot = points
+			if n := len(rejects); n > 0 && l.catalog == nil {
+				l.notify(Warning{fmt.Sprintf("%d rows of the hot tier belong to no point and are not in any answer; `etl archive` records them, `etl rejects` lists them", n)})
+			}
+			if s, ok := l.o.Source.(source.Grouper); ok {
+				return s.Groups(gctx, func(name string, point int32) { groups = append(groups, member{name, point}) })
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if cat.PointsErr != nil && !reflect.DeepEqual(l.points, hot) {
+		l.notify(Warning{cat.PointsErr.Error()})
+	}
+	points := unite(cat.Points, hot)
+	renamed := !reflect.DeepEqual(points, l.points)
+	if renamed {
+		l.points, l.loaded = nil, map[utc.Month]string{} // until all of it is there
+		if err := l.loadPoints(ctx, points); err != nil {
+			return err
+		}
+	}
+	if !slices.Equal(groups, l.groups) {
+		l.groups = nil
+		rows := make([][]driver.Value, len(groups))
+		for i, m := range groups {
+			rows[i] = []driver.Value{m.name, m.point}
+		}
+		if err := l.replace(ctx, "groups", rows); err != nil {
+			return err
+		}
+		l.groups = groups
+	}
+	if l.catalog == nil || renamed || l.catalog.Version != cat.Version {
+		l.catalog = nil
+		if err := l.loadMonths(ctx, cat.Months, renamed); err != nil {
+			return err
+		}
+	}
+	l.catalog, l.points = cat, points
+	return nil
+}
+
+// unite is the points of the catalog and those of the source, ascending by id;
+// the source's description wins, unless it knows nothing but the id.
+func unite(cold, hot []sample.Point) []sample.Point {
+	byID := make(map[int32]sample.Point, len(cold)+len(hot))
+	for _, p := range cold {
+		byID[p.ID] = p
+	}
+	for _, p := range hot {
+		if old, ok := byID[p.ID]; ok && (p.Orphan || p.Name == "") && old.Name != "" {
+			continue
+		}
+		p.Orphan = false
+		if p.Name == "" {
+			p.Name = source.OrphanName(p.ID)
+		}
+		byID[p.ID] = p
+	}
+	return slices.SortedFunc(maps.Values(byID), func(a, b sample.Point) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+func (l *Lake) loadPoints(ctx context.Context, points []sample.Point) error {
+	rows := make([][]driver.Value, len(points))
+	for i, p := range points {
+		rows[i] = []driver.Value{p.ID, p.Name, p.ID, p.Name, value(p.Site), value(p.System), value(p.Equipment), value(p.Unit),
+			value(p.IntervalMS), value(p.MinValue), value(p.MaxValue), value(p.CreatedAt), value(p.RetiredAt)}
+	}
+	return l.replace(ctx, "points", rows)
+}
+
+func value[T any](p *T) driver.Value {
+	if p == nil {
+		return nil
+	}
+	return *p
+}
+
+// loadMonths brings lake.catalog to the months of a catalog; all of them anew
+// where the names of points have changed.
+func (l *Lake) loadMonths(ctx context.Context, months []CatalogMonth, renamed bool) error {
+	stale := renamed
+	var load []string
+	now := make(map[utc.Month]string, len(months))
+	for _, m := range months {
+		now[m.Month] = m.ETag
+		if l.loaded[m.Month] != m.ETag {
+			_, known := l.loaded[m.Month]
+			stale = stale || known
+			load = append(load, m.Path)
+		}
+	}
+	for m := range l.loaded {
+		if _, ok := now[m]; !ok {
+			stale = true // its manifest has gone
+		}
+	}
+	if stale {
+		load = load[:0]
+		for _, m := range months {
+			load = append(load, m.Path)
+		}
+		if err := l.exec(ctx, "TRUNCATE lake.catalog"); err != nil {
+			return err
+		}
+	}
+	l.loaded = map[utc.Month]string{}
+	if len(load) > 0 {
+		if err := l.exec(ctx, `INSERT INTO lake.catalog
+			SELECT m.month, m.point_id, coalesce(p.point_name, m.name), m.path <> '', m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
+			FROM read_parquet(`+list(load)+`) m LEFT JOIN lake.points p ON m.point_id = p.point_id`); err != nil {
+			return fmt.Errorf("load the catalog of the cold tier: %w", err)
+		}
+		// A points.json that is lost or damaged takes no archived point away.
+		if err := l.exec(ctx, `INSERT INTO lake.points (point_id, point_name, id, name)
+			SELECT point_id, arg_max(point_name, month) AS n, point_id, n FROM lake.catalog c
+			WHERE NOT EXISTS (SELECT 1 FROM lake.points p WHERE p.point_id = c.point_id) GROUP BY point_id`); err != nil {
+			return err
+		}
+	}
+	l.loaded = now
+	return nil
+}
+
+// replace fills a table of the schema lake anew.
+func (l *Lake) replace(ctx context.Context, table string, rows [][]driver.Value) error {
+	if err := l.exec(ctx, "TRUNCATE lake."+table); err != nil {
+		return err
+	}
+	return l.append(table, rows)
+}
+
+// append adds rows to a table of the schema lake.
+func (l *Lake) append(table string, rows [][]driver.Value) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return l.conn.Raw(func(c any) error {
+		a, err := duckdb.NewAppender(c.(driver.Conn), "", "lake", table)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := a.AppendRow(r...); err != nil {
+				a.Close()
+				return err
+			}
+		}
+		return a.Close()
+	})
+}
+
+// insert adds the samples of a batch to lake.hot, as Arrow.
+func (l *Lake) insert(ctx context.Context, b *sample.Batch) error {
+	reader, err := array.NewRecordReader(sample.Schema, []arrow.RecordBatch{b.Record()})
+	if err != nil {
+		return err
+	}
+	defer reader.Release()
+	return l.conn.Raw(func(c any) error {
+		a, err := duckdb.NewArrowFromConn(c.(driver.Conn))
+		if err != nil {
+			return err
+		}
+		release, err := a.RegisterView(reader, "lake_in")
+		if err != nil {
+			return err
+		}
+		defer release()
+		// The view must be gone before its memory is: scanning it then would end the process.
+		conn := c.(driver.ExecerContext)
+		_, err = conn.ExecContext(ctx, "INSERT INTO lake.hot SELECT point_id, make_timestamp(epoch_us(timestamp)), value, quality, flags FROM lake_in", nil)
+		_, dropped := conn.ExecContext(context.WithoutCancel(ctx), "DROP VIEW lake_in", nil)
+		return cmp.Or(err, dropped)
+	})
+}
+
+// arrow runs a statement of ours and calls f with its records, which are valid
+// until f returns.
+func (l *Lake) arrow(ctx context.Context, text string, f func(arrow.RecordBatch) error) error {
+	return l.conn.Raw(func(c any) error {
+		a, err := duckdb.NewArrowFromConn(c.(driver.Conn))
+		if err != nil {
+			return err
+		}
+		r, err := a.QueryContext(ctx, text)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		for r.Next() {
+			if err := f(r.RecordBatch()); err != nil {
+				return err
+			}
+		}
+		if err := r.Err(); err != nil && err != io.EOF {
+			return err
+		}
+		return nil
+	})
+}
+
+// ints is a column of 32-bit integers, which has no NULL.
+func ints(rec arrow.RecordBatch, i int) []int32 {
+	switch c := rec.Column(i).(type) {
+	case *array.Int32:
+		return c.Int32Values()
+	}
+	panic(fmt.Sprintf("lake: column %d is %s", i, rec.Column(i).DataType()))
+}
+
+// unreadable is the error of the first month that a query touches and whose
+// manifest can not be read.
+func (l *Lake) unreadable(ctx context.Context, where string) error {
+	for _, m := range slices.Sorted(maps.Keys(l.catalog.Bad)) {
+		days := m.Days()
+		n, err := l.count(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT point_id, point_name, make_timestamp(%d) AS t_min, make_timestamp(%d) AS t_max
+			FROM (SELECT point_id, point_name FROM lake.points UNION ALL SELECT NULL, NULL)) regions WHERE %s`,
+			days.From.Start()*1000, days.To.Start()*1000-1000, where))
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			bad := l.catalog.Bad[m]
+			return fault.Hint(fmt.Errorf("the query touches %s: %w", m, bad), "%s",
+				cmp.Or(fault.HintOf(bad), "see `etl verify`")+"; a query that leaves the month out (ts < …) is answered")
+		}
+	}
+	return nil
+}
+
+func (l *Lake) count(ctx context.Context, text string) (n int64, err error) {
+	return n, l.conn.QueryRowContext(ctx, text).Scan(&n)
+}

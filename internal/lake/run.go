@@ -1,0 +1,734 @@
+package lake
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/duckdb/duckdb-go/v2"
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"etl/internal/fault"
+	"etl/internal/object"
+	"etl/internal/utc"
+)
+
+// Query is a question: one SELECT, values for its parameters ($name), and the
+// tiers that answer.
+type Query struct {
+	SQL    string
+	Params map[string]string
+	Tier   Tier
+}
+
+// Stats is what a query cost, and where its time went.
+type Stats struct {
+	Rows         int64         `json:"rows"`
+	Files        int           `json:"files"` // month files that it could touch
+	BytesFetched int64         `json:"bytes_fetched"`
+	HotRows      int64         `json:"hot_rows"`
+	Replans      int           `json:"replans"`
+	Plan         time.Duration `json:"plan_ns"`
+	Catalog      time.Duration `json:"catalog_ns"`
+	Fetch        time.Duration `json:"fetch_ns"`
+	Extract      time.Duration `json:"extract_ns"`
+	Run          time.Duration `json:"run_ns"`
+	Total        time.Duration `json:"total_ns"`
+}
+
+// HotRange is a part of the hot tier that a query reads: days of some points.
+type HotRange struct {
+	Points int       `json:"points"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"` // exclusive
+}
+
+// Explanation is what a query would touch.
+type Explanation struct {
+	Statement string `json:"statement"`
+	// Planned is false where nothing could be read off the plan, for the reason
+	// Why: then everything is taken.
+	Planned    bool       `json:"planned"`
+	Why        string     `json:"why,omitempty"`
+	Scans      []string   `json:"scans"` // the tables of the lake and the conditions on their regions
+	FirstMonth string     `json:"first_month,omitempty"`
+	LastMonth  string     `json:"last_month,omitempty"`
+	Months     int        `json:"months"`
+	Points     int        `json:"points"` // that have a month file which it touches
+	Files      int        `json:"files"`
+	Bytes      int64      `json:"bytes"`
+	Fetch      int        `json:"fetch_files"` // those of the files that are not in the cache
+	FetchBytes int64      `json:"fetch_bytes"`
+	Hot        []HotRange `json:"hot"`
+	HotRows    int64      `json:"hot_rows"` // estimated
+}
+
+// plan is a statement and all that has to be local before it can run.
+type plan struct {
+	stmt  *statement
+	tier  Tier
+	scans []scan
+	why   string // where nothing could be read off its plan
+
+	files []selectedFile
+	hot   *hotPlan
+	stats Stats
+	start time.Time
+}
+
+// selectedFile is a month file that a query can touch, and its archived days.
+type selectedFile struct {
+	File
+	archived utc.Set
+}
+
+// reads reports whether a scan of the plan reads the table.
+func (p *plan) reads(table string) bool {
+	return slices.ContainsFunc(p.scans, func(s scan) bool { return s.Table == table })
+}
+
+// where is the condition on regions of all scans of a table together.
+func (p *plan) where(table string) string {
+	var parts []string
+	for _, s := range p.scans {
+		if s.Table == table && !slices.Contains(parts, s.Where) {
+			parts = append(parts, s.Where)
+		}
+	}
+	return "((" + strings.Join(parts, ") OR (") + "))"
+}
+
+// bounds are those of ts over all scans of samples, in Unix milliseconds, inclusive.
+func (p *plan) bounds() (from, to int64) {
+	from, to = math.MaxInt64, math.MinInt64
+	for _, s := range p.scans {
+		if s.Table == "samples" {
+			from, to = min(from, s.From), max(to, s.To)
+		}
+	}
+	return from, to
+}
+
+// attempts bounds how often a query is planned because the archive changes under it.
+const attempts = 4
+
+// Explain says what a query would touch; it fetches and extracts nothing.
+func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, err := l.plan(ctx, q)
+	if err != nil {
+		return nil, errors.Join(userError(ctx, err), l.pretend(context.WithoutCancel(ctx)))
+	}
+	e := &Explanation{Statement: p.stmt.SQL, Planned: p.why == "", Why: p.why, Scans: []string{}, Hot: []HotRange{}, Files: len(p.files)}
+	for _, s := range p.scans {
+		e.Scans = append(e.Scans, s.Table+" WHERE "+s.Where)
+	}
+	months, points := map[utc.Month]bool{}, map[int32]bool{}
+	files := make([]File, len(p.files))
+	for i, f := range p.files {
+		files[i] = f.File
+		months[f.Month], points[f.Point] = true, true
+		e.Bytes += f.Bytes
+		if e.FirstMonth == "" || f.Month.String() < e.FirstMonth {
+			e.FirstMonth = f.Month.String()
+		}
+		e.LastMonth = max(e.LastMonth, f.Month.String())
+	}
+	e.Months, e.Points = len(months), len(points)
+	e.Fetch, e.FetchBytes = l.pins.Missing(files)
+	if p.hot != nil {
+		for _, r := range p.hot.reads {
+			e.Hot = append(e.Hot, HotRange{len(r.Points), r.Days.From.Time(), r.Days.To.Time()})
+		}
+		e.HotRows = p.hot.rows
+	}
+	return e, l.pretend(ctx)
+}
+
+// plan works out what a query can touch.
+func (l *Lake) plan(ctx context.Context, q Query) (*plan, error) {
+	p := &plan{tier: q.Tier, start: time.Now()}
+	var err error
+	if p.stmt, err = parse(ctx, l.conn, q.SQL, q.Params); err != nil {
+		return nil, err
+	}
+	p.stats.Plan = time.Since(p.start)
+	if len(p.stmt.Tables) == 0 {
+		return p, nil // nothing of the lake
+	}
+	if p.tier == Hot && l.o.Source == nil {
+		return nil, fault.Hint(fault.Errorf(fault.Usage, "--tier hot needs a source"), "give --source d1://DATABASE_ID or sqlite:PATH")
+	}
+	if p.tier == Cold && l.o.Store == nil {
+		return nil, fault.Hint(fault.Errorf(fault.Usage, "--tier cold needs a store"), "give --store r2://BUCKET or file:DIR")
+	}
+	if err := l.choose(ctx, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// choose lists the manifests and works out scans, files and hot ranges anew.
+func (l *Lake) choose(ctx context.Context, p *plan) error {
+	if err := l.pretend(ctx); err != nil {
+		return err
+	}
+	lap := time.Now()
+	if err := l.refresh(ctx); err != nil {
+		return err
+	}
+	p.stats.Catalog += time.Since(lap)
+	lap = time.Now()
+	defer func() { p.stats.Plan += time.Since(lap) }()
+	var err error
+	p.why, p.files, p.hot = "", nil, nil
+	if p.scans, err = scans(ctx, l.conn, p.stmt.SQL); err != nil {
+		if ctx.Err() != nil || fault.KindOf(err) != fault.Internal {
+			return err
+		}
+		p.why = err.Error()
+		p.scans = nil
+		for _, t := range l.named(p.stmt) {
+			p.scans = append(p.scans, scan{Table: t, Where: "TRUE", Columns: []string{"point_name"}, From: math.MinInt64, To: math.MaxInt64})
+		}
+	}
+	if !p.reads("samples") {
+		return nil
+	}
+	where := p.where("samples")
+	if p.tier != Hot && l.o.Store != nil {
+		if err := l.unreadable(ctx, where); err != nil {
+			return err
+		}
+		if err := l.exec(ctx, "CREATE OR REPLACE TABLE lake.selected AS SELECT month, point_id, bytes, archived FROM lake.catalog regions WHERE file AND "+where); err != nil {
+			return err
+		}
+		if p.files, err = l.selectedFiles(ctx); err != nil {
+			return err
+		}
+	}
+	if p.tier != Cold && l.o.Source != nil {
+		from, to := p.bounds()
+		if p.hot, err = l.planHot(ctx, p.tier, where, from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named are the stubbed tables that a statement can read, by the names in its
+// text: all of them where a name may be a view of the session.
+func (l *Lake) named(s *statement) []string {
+	var tables []string
+	for _, name := range s.Tables {
+		switch name {
+		case "points", "point_groups":
+			continue
+		case "timeseries":
+			name = "samples"
+		case "v_latest_values":
+			name = "latest"
+		}
+		if !slices.Contains(stubbed, name) {
+			return slices.DeleteFunc(slices.Clone(stubbed), func(t string) bool { return t == "archive_state" && l.o.Source == nil })
+		}
+		if !slices.Contains(tables, name) {
+			tables = append(tables, name)
+		}
+	}
+	return tables
+}
+
+// selectedFiles are the files of lake.selected with all that the manifests say
+// of them. Those columns are read only now, and of the months that are needed:
+// hashes are most of a catalog.
+func (l *Lake) selectedFiles(ctx context.Context) ([]selectedFile, error) {
+	paths := map[string]string{}
+	for _, m := range l.catalog.Months {
+		paths[m.Month.String()] = m.Path
+	}
+	var months []string
+	points := map[int32]bool{}
+	files := 0
+	if err := l.arrow(ctx, "SELECT month, point_id FROM lake.selected", func(rec arrow.RecordBatch) error {
+		c := rec.Column(0).(*array.String)
+		for i, id := range ints(rec, 1) {
+			if p := paths[c.Value(i)]; !slices.Contains(months, p) {
+				months = append(months, p)
+			}
+			points[id] = true
+		}
+		files += c.Len()
+		return nil
+	}); err != nil || files == 0 {
+		return nil, err
+	}
+	few := ""
+	if len(points) <= 100 {
+		ids := make([]int32, 0, len(points))
+		for id := range points {
+			ids = append(ids, id)
+		}
+		few = " WHERE m.point_id IN " + in(ids)
+	}
+	slices.Sort(months)
+	selected := make([]selectedFile, 0, files)
+	err := l.arrow(ctx, `SELECT m.point_id, s.archived, m.month, m.path, m.bytes, m.etag, m.sha256, m.rows_sha256
+		FROM read_parquet(`+list(months)+") m JOIN lake.selected s ON m.month = s.month AND m.point_id = s.point_id"+few+" ORDER BY m.point_id, m.month",
+		func(rec arrow.RecordBatch) error {
+			text := func(i, row int) string { return strings.Clone(rec.Column(i).(*array.String).Value(row)) }
+			for i, id := range ints(rec, 0) {
+				m, err := utc.ParseMonth(text(2, i))
+				if err != nil {
+					return err
+				}
+				selected = append(selected, selectedFile{
+					File: File{Month: m, Point: id, Key: object.Key(text(3, i)), Bytes: rec.Column(4).(*array.Int64).Value(i),
+						ETag: text(5, i), SHA256: text(6, i), RowsSHA256: text(7, i)},
+					archived: utc.Set(rec.Column(1).(*array.Uint32).Value(i)),
+				})
+			}
+			return nil
+		})
+	if err == nil && len(selected) != files {
+		err = fmt.Errorf("the catalog names %d files of %d", len(selected), files)
+	}
+	return selected, err
+}
+
+// guard refuses a query that would fetch or extract more than it may.
+func (l *Lake) guard(p *plan) error {
+	files := make([]File, len(p.files))
+	var bytes int64
+	for i, f := range p.files {
+		files[i] = f.File
+		bytes += f.Bytes
+	}
+	if l.o.MaxBytes > 0 && bytes > l.o.MaxBytes {
+		if n, missing := l.pins.Missing(files); missing > l.o.MaxBytes {
+			return fault.Hint(fault.Errorf(fault.Usage, "the query would fetch %s month files, %s; it may fetch %s (--max-bytes)",
+				humanize.Comma(int64(n)), humanize.IBytes(uint64(missing)), humanize.IBytes(uint64(l.o.MaxBytes))), narrow)
+		}
+	}
+	if p.hot != nil && l.o.MaxHotRows > 0 && p.hot.rows > l.o.MaxHotRows {
+		return guardRows(p.hot.rows, l.o.MaxHotRows)
+	}
+	return nil
+}
+
+const narrow = "name fewer points (point_name = '…', point_id IN …) or a shorter time (ts >= … AND ts < …); --explain shows what is touched and why; or raise the limit"
+
+func guardRows(rows, limit int64) error {
+	return fault.Hint(fault.Errorf(fault.Usage, "the query would read about %s rows of the hot tier, which are billed; it may read %s (--max-hot-rows)",
+		humanize.Comma(rows), humanize.Comma(limit)), narrow)
+}
+
+// prepare brings all that a query needs, and lets the views stand for it. The
+// caller runs the statement and then calls pretend, also after an error.
+func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
+	p, err := l.plan(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.scans) == 0 {
+		return p, nil
+	}
+	for {
+		err := l.bring(ctx, p)
+		if !errors.Is(err, errStale) {
+			return p, err
+		}
+		if p.stats.Replans++; p.stats.Replans == attempts {
+			return nil, fault.Hint(fault.Errorf(fault.Transient, "the archive kept changing while the query was prepared; it was planned %d times", attempts),
+				"a job is writing these months: run the query again in a minute")
+		}
+		if err := l.choose(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// bring fetches, extracts and points the views at what came. errStale means
+// that a manifest or a mark on which the plan was based has changed.
+func (l *Lake) bring(ctx context.Context, p *plan) error {
+	if err := l.guard(p); err != nil {
+		return err
+	}
+	views := ""
+	if p.reads("latest") {
+		if err := l.findLatest(ctx, p.tier, p.where("latest"), p); err != nil {
+			return err
+		}
+		views += latestView + ";\n"
+	}
+	if p.reads("archive_state") {
+		if err := l.loadRuns(ctx); err != nil {
+			return err
+		}
+		views += stateView + ";\n"
+	}
+	if p.reads("archive_files") || p.reads("archive_days") {
+		var months []string
+		for m, err := range l.catalog.Bad {
+			return fault.Hint(fmt.Errorf("the catalog of the archive lacks %s: %w", m, err), "%s", fault.HintOf(err))
+		}
+		for _, m := range l.catalog.Months {
+			months = append(months, m.Path)
+		}
+		views += archiveViews(months)
+	}
+	if p.reads("samples") {
+		view, err := l.bringSamples(ctx, p)
+		if err != nil {
+			return err
+		}
+		views += view + ";\n"
+	}
+	return l.exec(ctx, views+aliases)
+}
+
+// bringSamples returns the view samples over all that came.
+func (l *Lake) bringSamples(ctx context.Context, p *plan) (string, error) {
+	both := map[fileID]utc.Set{}
+	if p.hot != nil {
+		both = p.hot.both
+	}
+	var cold string
+	// Files and rows come over different lines: at once.
+	g, gctx := errgroup.WithContext(ctx)
+	var files []Local
+	g.Go(func() (err error) {
+		files, err = l.fetchFiles(gctx, p.files, p)
+		return err
+	})
+	reads := p.hot != nil && len(p.hot.reads) > 0
+	if reads {
+		g.Go(func() error {
+			lap := time.Now()
+			rows, err := l.extract(gctx, p.hot)
+			p.stats.HotRows += rows
+			p.stats.Extract += time.Since(lap)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	if reads {
+		if err := l.recheck(ctx, p); err != nil {
+			return "", err
+		}
+	}
+	cold, err := l.arrange(ctx, p.files, files, both)
+	if err != nil {
+		return "", err
+	}
+	named := slices.ContainsFunc(p.scans, func(s scan) bool { return s.Table == "samples" && slices.Contains(s.Columns, "point_name") })
+	return samplesView(cold, reads, named), nil
+}
+
+// recheck returns errStale if a manifest or a mark has changed while rows were
+// extracted: rows that have left the hot tier meanwhile are in newer manifests.
+func (l *Lake) recheck(ctx context.Context, p *plan) error {
+	changed, err := l.changed(ctx, p.hot)
+	if err != nil {
+		return err
+	}
+	if !changed && p.tier == Both && l.o.Store != nil {
+		lap := time.Now()
+		now, err := l.pins.Catalog(ctx, l.o.Store, l.o.StoreName)
+		if err != nil {
+			return err
+		}
+		p.stats.Catalog += time.Since(lap)
+		changed = now.Version != l.catalog.Version
+	}
+	if changed {
+		return errStale
+	}
+	return nil
+}
+
+// fetch makes the files local and returns what selects their rows, as coldSQL.
+func (l *Lake) fetch(ctx context.Context, files []selectedFile, both map[fileID]utc.Set, p *plan) (string, error) {
+	local, err := l.fetchFiles(ctx, files, p)
+	if err != nil {
+		return "", err
+	}
+	return l.arrange(ctx, files, local, both)
+}
+
+func (l *Lake) fetchFiles(ctx context.Context, selected []selectedFile, p *plan) ([]Local, error) {
+	if len(selected) == 0 {
+		return nil, nil
+	}
+	defer func(lap time.Time) { p.stats.Fetch += time.Since(lap) }(time.Now())
+	files := make([]File, len(selected))
+	for i, f := range selected {
+		files[i] = f.File
+	}
+	p.stats.Files += len(files)
+	n, missing := l.pins.Missing(files)
+	p.stats.BytesFetched += missing
+	var notify func(int, int64)
+	if n > 0 {
+		notify = func(done int, bytes int64) { l.notify(FetchProgress{done, n, bytes, missing}) }
+	}
+	return l.pins.Fetch(ctx, l.o.Store, files, l.o.FetchWorkers, notify)
+}
+
+// arrange notes which days of which files count and returns what selects their rows.
+func (l *Lake) arrange(ctx context.Context, selected []selectedFile, files []Local, both map[fileID]utc.Set) (string, error) {
+	var clean, mixed []string
+	days := map[fileID]utc.Set{}
+	for i, f := range files {
+		id := fileID{selected[i].Point, selected[i].Month}
+		if !f.Pending && both[id] == 0 {
+			clean = append(clean, f.Path)
+			continue
+		}
+		mixed = append(mixed, f.Path)
+		days[id] = selected[i].archived
+	}
+	var b strings.Builder
+	for id, set := range days {
+		for _, r := range set.Runs(id.month) {
+			for d := r.From; d < r.To; d++ {
+				fmt.Fprintf(&b, "%s(%d,%d)", cmp.Or(map[bool]string{true: ","}[b.Len() > 0], "INSERT INTO lake.cold_days VALUES "), id.point, d)
+			}
+		}
+	}
+	if b.Len() > 0 {
+		if err := l.exec(ctx, b.String()); err != nil {
+			return "", err
+		}
+	}
+	return coldSQL(clean, mixed), nil
+}
+
+// Column of a result or a table. Numeric is set where a person wants it aligned
+// to the right.
+type Column struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"` // as DuckDB writes it
+	Numeric bool   `json:"-"`
+}
+
+// Rows is a result for a person: its cells are text as DuckDB writes it.
+type Rows struct {
+	Columns []Column
+	Cells   [][]sql.NullString
+	More    bool // there are more than the limit
+	Stats   Stats
+}
+
+// Rows runs a query and returns its first rows, limit at most.
+func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
+	r := &Rows{}
+	err := l.run(ctx, q, func(p *plan) error {
+		var err error
+		if r.Columns, err = l.describe(ctx, p.stmt.SQL); err != nil {
+			return err
+		}
+		cells, names := make([]string, len(r.Columns)), make([]string, len(r.Columns))
+		for i := range r.Columns {
+			names[i] = fmt.Sprintf("c%d", i)
+			cells[i] = fmt.Sprintf("CAST(c%d AS VARCHAR)", i)
+		}
+		rows, err := l.conn.QueryContext(ctx, fmt.Sprintf("SELECT %s FROM (%s\n) lake_result(%s) LIMIT %d",
+			strings.Join(cells, ", "), p.stmt.SQL, strings.Join(names, ", "), limit+1))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if len(r.Cells) == limit {
+				r.More = true
+				break
+			}
+			row := make([]sql.NullString, len(r.Columns))
+			into := make([]any, len(row))
+			for i := range row {
+				into[i] = &row[i]
+			}
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+			r.Cells = append(r.Cells, row)
+		}
+		p.stats.Rows = int64(len(r.Cells))
+		return rows.Err()
+	}, &r.Stats)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// describe is the columns of a statement.
+func (l *Lake) describe(ctx context.Context, text string) ([]Column, error) {
+	rows, err := l.conn.QueryContext(ctx, "SELECT column_name, column_type FROM (DESCRIBE FROM ("+text+"\n) lake_result)")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var columns []Column
+	for rows.Next() {
+		var c Column
+		if err := rows.Scan(&c.Name, &c.Type); err != nil {
+			return nil, err
+		}
+		c.Numeric = isNumeric(c.Type)
+		columns = append(columns, c)
+	}
+	return columns, rows.Err()
+}
+
+func isNumeric(t string) bool {
+	t, _, _ = strings.Cut(t, "(")
+	switch t {
+	case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BIGNUM":
+		return true
+	}
+	return false
+}
+
+// Format of a result that is written.
+type Format int
+
+const (
+	// CSV has a line of names first, and quotes where they are needed.
+	CSV Format = iota
+	// JSON is one array of objects.
+	JSON
+	// JSONL is one object a line.
+	JSONL
+	// Parquet is zstd-compressed.
+	Parquet
+)
+
+// options are those of DuckDB's COPY.
+func (f Format) options() string {
+	switch f {
+	case JSON:
+		return "FORMAT json, ARRAY true"
+	case JSONL:
+		return "FORMAT json"
+	case Parquet:
+		return "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION V2"
+	}
+	return "FORMAT csv, HEADER true"
+}
+
+// Write runs a query and writes its result to w as it comes, without holding it.
+// After an error w may have been given a part.
+func (l *Lake) Write(ctx context.Context, q Query, w io.Writer, f Format) (Stats, error) {
+	var stats Stats
+	err := l.run(ctx, q, func(p *plan) error {
+		n, err := l.copyTo(ctx, p.stmt.SQL, w, f)
+		p.stats.Rows = n
+		return err
+	}, &stats)
+	return stats, err
+}
+
+// copyTo lets DuckDB copy the result of a statement through a named pipe to w.
+func (l *Lake) copyTo(ctx context.Context, text string, w io.Writer, f Format) (int64, error) {
+	l.files++
+	path := filepath.Join(l.pins.Dir(), fmt.Sprintf("result-%d", l.files))
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return 0, fmt.Errorf("make a pipe in the cache folder: %w", err)
+	}
+	defer os.Remove(path)
+	// Opened without waiting for the other end; then our own writing end keeps
+	// the pipe open until DuckDB is done, however often it opens it.
+	r, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	hold, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	copied := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(w, r)
+		if err != nil { // nobody reads any more, such as `| head`
+			cancel(err)
+			_, _ = io.Copy(io.Discard, r)
+		}
+		copied <- err
+	}()
+	res, err := l.conn.ExecContext(ctx, "COPY (\n"+text+"\n) TO "+quote(path)+" ("+f.options()+", USE_TMP_FILE false)")
+	hold.Close()
+	if werr := <-copied; werr != nil {
+		return 0, writeError{werr}
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	return n, err
+}
+
+// writeError is an error of the writer that was given to Write.
+type writeError struct{ error }
+
+func (e writeError) Unwrap() error { return e.error }
+
+// run prepares a query, does something with it and lets go of what it needed.
+func (l *Lake) run(ctx context.Context, q Query, f func(*plan) error, stats *Stats) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, err := l.prepare(ctx, q)
+	if err == nil {
+		lap := time.Now()
+		err = f(p)
+		p.stats.Run, p.stats.Total = time.Since(lap), time.Since(p.start)
+		*stats = p.stats
+	}
+	return errors.Join(userError(ctx, err), l.pretend(context.WithoutCancel(ctx)))
+}
+
+// userError classifies what DuckDB said of a statement that passed the gate.
+func userError(ctx context.Context, err error) error {
+	var d *duckdb.Error
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, new(writeError)):
+		return err
+	case fault.KindOf(err) != fault.Internal || !errors.As(err, &d):
+		return err
+	}
+	switch d.Type {
+	case duckdb.ErrorTypeOutOfMemory:
+		return fault.Hint(fault.Wrap(fault.Unavailable, err), "give it more with --memory, or narrow the query; what does not fit is spilled into the cache folder, but not all can be")
+	case duckdb.ErrorTypeIO:
+		return fault.Hint(fault.Wrap(fault.Unavailable, err), "is the disk of the cache folder full? --cache DIR names another one")
+	case duckdb.ErrorTypeInternal, duckdb.ErrorTypeFatal:
+		return err
+	case duckdb.ErrorTypeParser, duckdb.ErrorTypeSyntax, duckdb.ErrorTypeBinder, duckdb.ErrorTypeCatalog:
+		return fault.Wrap(fault.Usage, err)
+	}
+	return fault.Wrap(fault.Invalid, err)
+}
