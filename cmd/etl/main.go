@@ -35,6 +35,15 @@ func main() {
 	os.Exit(run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
+// ownInterrupts takes the interrupts of the terminal from main, until they are
+// given back: at the prompt of a shell they end a query, not the program.
+func ownInterrupts() (interrupts <-chan os.Signal, giveBack func()) {
+	signal.Reset(os.Interrupt)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt)
+	return c, func() { signal.Stop(c) }
+}
+
 // app is what the commands share.
 type app struct {
 	getenv func(string) string

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -110,7 +111,7 @@ the other formats hold all of them, however many.`,
 		defer done()
 		if explain {
 			e, err := l.Explain(cmd.Context(), q)
-			s.quiet()
+			s.wipe()
 			if err != nil {
 				return err
 			}
@@ -312,47 +313,45 @@ func fold(text string, width int) string {
 }
 
 func printExplanation(w io.Writer, e *lake.Explanation) {
-	if e.Planned {
-		fmt.Fprintf(w, "tables  %s\n", strings.Join(e.Tables, ", "))
-	} else {
-		fmt.Fprintf(w, "tables  %s\n        not planned, so everything is taken: %s\n", strings.Join(e.Tables, ", "), printableLine(e.Why))
+	if !e.Planned {
+		fmt.Fprintf(w, "nothing can be read off the plan, so everything is taken: %s\n", printableLine(e.Why))
 	}
 	if e.Files == 0 {
-		fmt.Fprintln(w, "cold    nothing")
+		fmt.Fprintln(w, "cold  nothing")
 	} else {
 		months := e.FirstMonth
 		if e.LastMonth != e.FirstMonth {
 			months += " to " + e.LastMonth
 		}
-		fmt.Fprintf(w, "cold    %s files of %s points in %d months (%s), %s; to fetch: %s files, %s\n", comma(int64(e.Files)), comma(int64(e.Points)), e.Months, months,
+		fmt.Fprintf(w, "cold  %s files of %s points in %d months (%s), %s; to fetch: %s files, %s\n", comma(int64(e.Files)), comma(int64(e.Points)), e.Months, months,
 			humanize.IBytes(uint64(e.Bytes)), comma(int64(e.Fetch)), humanize.IBytes(uint64(e.FetchBytes)))
 	}
 	if len(e.Hot) == 0 {
-		fmt.Fprintln(w, "hot     nothing")
+		fmt.Fprintln(w, "hot   nothing")
 	} else {
-		fmt.Fprintf(w, "hot     about %s rows\n", comma(e.HotRows))
+		fmt.Fprintf(w, "hot   about %s rows\n", comma(e.HotRows))
 		const most = 10
 		for i, h := range e.Hot {
 			if i == most {
-				fmt.Fprintf(w, "        … and %d more ranges (--json has all)\n", len(e.Hot)-most)
+				fmt.Fprintf(w, "      … and %d more ranges (--json has all)\n", len(e.Hot)-most)
 				break
 			}
-			fmt.Fprintf(w, "        %s points, %s to %s, about %s rows\n", comma(int64(h.Points)), h.From.UTC().Format("2006-01-02 15:04:05"), h.To.UTC().Format("2006-01-02 15:04:05"), comma(h.Rows))
+			fmt.Fprintf(w, "      %s to %s (exclusive), %s points\n", h.From.UTC().Format("2006-01-02 15:04"), h.To.UTC().Format("2006-01-02 15:04"), comma(int64(h.Points)))
 		}
 	}
 	for i, s := range e.Scans {
-		label := "scans "
+		label := "scans"
 		if i > 0 {
-			label = "      "
+			label = "     "
 		}
-		fmt.Fprintf(w, "%s  %s\n", label, printableLine(s))
+		fmt.Fprintf(w, "%s %s\n", label, printableLine(s))
 	}
 }
 
 // session are the flags of what answers SQL: the two tiers, the cache, the guard.
 type session struct {
 	places
-	tier       tier
+	tier tier
 	cacheFlags
 	memory     size
 	maxBytes   amount
@@ -390,7 +389,7 @@ func (s *session) addLimits(cmd *cobra.Command) {
 }
 
 // open opens the engine. Either tier alone will do. Its progress is shown until
-// s.quiet is called.
+// s.wipe is called.
 func (s *session) open(ctx context.Context, a *app, command string) (*lake.Lake, func(), error) {
 	if lake.Tier(s.tier) == lake.Cold && (s.store != "" || s.settings.Value("store").Problem != nil) {
 		s.noSource = true
@@ -442,12 +441,12 @@ func (s *session) open(ctx context.Context, a *app, command string) (*lake.Lake,
 	o.Notify, s.stop = a.watchLake(command)
 	l, err := lake.Open(ctx, o)
 	if err != nil {
-		s.quiet()
+		s.wipe()
 		return fail(err)
 	}
 	closeSource := done
 	return l, func() {
-		s.quiet()
+		s.wipe()
 		if err := l.Close(); err != nil {
 			a.warn(err.Error())
 		}
@@ -455,8 +454,8 @@ func (s *session) open(ctx context.Context, a *app, command string) (*lake.Lake,
 	}, nil
 }
 
-// quiet takes the progress away, so that what follows stands alone.
-func (s *session) quiet() {
+// wipe takes the progress away, so that what follows stands alone.
+func (s *session) wipe() {
 	if s.stop != nil {
 		s.stop()
 	}
@@ -467,28 +466,14 @@ type tier lake.Tier
 
 var tierNames = []string{"both", "hot", "cold"}
 
-func (t *tier) String() string {
-	switch lake.Tier(*t) {
-	case lake.Hot:
-		return "hot"
-	case lake.Cold:
-		return "cold"
-	}
-	return "both"
-}
-func (t *tier) Type() string { return "tier" }
+func (t *tier) String() string { return lake.Tier(*t).String() }
+func (t *tier) Type() string   { return "tier" }
 func (t *tier) Set(v string) error {
-	switch v {
-	case "hot":
-		*t = tier(lake.Hot)
-	case "cold":
-		*t = tier(lake.Cold)
-	case "both":
-		*t = tier(lake.Both)
-	default:
-		return fault.Errorf(fault.Usage, "want hot, cold or both, got %q", v)
+	parsed, err := lake.ParseTier(v)
+	if err == nil {
+		*t = tier(parsed)
 	}
-	return nil
+	return err
 }
 
 // amount is a flag of a number of bytes or rows, 0 for no limit.
@@ -544,13 +529,15 @@ func (m *amount) Set(v string) error {
 
 // answer are the flags of where an answer goes, and in which form.
 type answer struct {
-	format  string
-	out     string
-	limit   int
-	limited bool // --limit has a meaning: the format is for people
+	format string
+	out    string
+	limit  int
+	timer  string // on or off: tell what an answer cost; "" where a person sees it
 }
 
 const defaultLimit = 100
+
+const on, off = "on", "off"
 
 var formatNames = []string{"table", "csv", "json", "jsonl", "markdown", "parquet"}
 
@@ -613,20 +600,24 @@ func (o *answer) write(ctx context.Context, a *app, s *session, l *lake.Lake, q 
 	formats := map[string]lake.Format{"csv": lake.CSV, "json": lake.JSON, "jsonl": lake.JSONL, "parquet": lake.Parquet}
 	if f, ok := formats[o.format]; ok {
 		// Buffered, and flushed at the end: an answer of many small writes is one for the pipe.
-		b := bufio.NewWriterSize(&settled{w: w, first: s.quiet}, 1<<16)
+		b := bufio.NewWriterSize(&settled{w: w, first: s.wipe}, 1<<16)
 		stats, err := l.Write(ctx, q, b, f)
 		if err == nil {
 			err = b.Flush()
 		}
-		s.quiet()
+		s.wipe()
 		if err != nil {
 			return err
 		}
-		o.footer(a, stats, "", o.out != "")
+		o.footer(a, stats, o.out != "")
 		return nil
 	}
-	rows, err := l.Rows(ctx, q, o.limit)
-	s.quiet()
+	limit := o.limit
+	if limit == 0 {
+		limit = math.MaxInt32
+	}
+	rows, err := l.Rows(ctx, q, limit)
+	s.wipe()
 	if err != nil {
 		return err
 	}
@@ -641,18 +632,13 @@ func (o *answer) write(ctx context.Context, a *app, s *session, l *lake.Lake, q 
 		return err
 	}
 	if rows.More {
-		left := "there are more"
-		if n := rows.Stats.Rows - int64(len(rows.Cells)); n > 0 {
-			left = comma(n) + " more are left out"
-		}
 		// Also without a terminal: whoever reads the table must know.
-		fmt.Fprintf(a.stderr, "the first %s rows; %s (--limit 0 for all, or --format csv)\n", comma(int64(len(rows.Cells))), left)
+		fmt.Fprintf(a.stderr, "only the first %s rows are shown (--limit 0 for all, or --format csv)\n", comma(int64(len(rows.Cells))))
 	}
 	if note != "" {
 		fmt.Fprintln(a.stderr, note)
 	}
-	rows.Stats.Rows = max(rows.Stats.Rows, int64(len(rows.Cells)))
-	o.footer(a, rows.Stats, "", true)
+	o.footer(a, rows.Stats, true)
 	return nil
 }
 
@@ -675,12 +661,16 @@ const slow = time.Second
 
 // footer tells what the answer cost: on a terminal below it, elsewhere as a log
 // line if it took more than a second.
-func (o *answer) footer(a *app, st lake.Stats, _ string, tell bool) {
+func (o *answer) footer(a *app, st lake.Stats, tell bool) {
+	if o.timer == on {
+		fmt.Fprintln(a.stderr, costText(st))
+		return
+	}
 	if a.quiet {
 		return
 	}
 	if isTerminal(a.stderr) {
-		if tell || st.Total > slow {
+		if tell && o.timer != off || st.Total > slow {
 			fmt.Fprintln(a.stderr, costText(st))
 		}
 		return
@@ -841,4 +831,3 @@ func completeParam(_ *cobra.Command, args []string, begun string) ([]string, cob
 	}
 	return names, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 }
-
