@@ -48,6 +48,7 @@ func parse(ctx context.Context, conn *sql.Conn, text string, params map[string]s
 	if err := g.names(params); err != nil {
 		return nil, err
 	}
+	text = single(text)
 	s := &statement{SQL: text}
 	for t := range g.tables {
 		if !g.ctes[t] {
@@ -478,4 +479,17 @@ func token(s string) (int, string) {
 	}
 	_, n := utf8.DecodeRuneInString(s)
 	return n, ""
+}
+
+// single is the text of one statement without the semicolon behind it and what
+// follows that, so that it can stand within another statement.
+func single(text string) string {
+	for i := 0; i < len(text); {
+		if text[i] == ';' {
+			return text[:i]
+		}
+		n, _ := token(text[i:])
+		i += n
+	}
+	return text
 }
