@@ -20,8 +20,8 @@ import (
 
 const allSamples = "SELECT point_id, point_name, ts, timestamp, value, quality, flags FROM samples"
 
-// TestTiers walks a fleet through the states that a day can be in.
-func TestTiers(t *testing.T) {
+// TestLakeTiers walks a fleet through the states that a day can be in.
+func TestLakeTiers(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.point("B1.AHU1.Temp", "HVAC"), w.point("B1.AHU1.Fan", "HVAC")
 	c := w.point("B2.Meter", "ELEC")
@@ -66,8 +66,8 @@ func TestTiers(t *testing.T) {
 	w.same(w.oracle(), Query{SQL: "SELECT point_name, ts, value, quality FROM latest"})
 }
 
-// TestModel plays random histories and asks random questions after each step.
-func TestModel(t *testing.T) {
+// TestLakeModel plays random histories and asks random questions after each step.
+func TestLakeModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("ETL_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
@@ -169,9 +169,9 @@ func question(r *rand.Rand) string {
 	}
 }
 
-// TestPending reads a month file that is newer than the manifest: its rows of
+// TestLakePending reads a month file that is newer than the manifest: its rows of
 // days that the manifest does not count are not in the answer twice.
-func TestPending(t *testing.T) {
+func TestLakePending(t *testing.T) {
 	w := newWorld(t)
 	a := w.point("A", "HVAC")
 	w.fill(a, day("2024-03-01"), day("2024-03-11"), 4)
@@ -190,9 +190,9 @@ func TestPending(t *testing.T) {
 	}
 }
 
-// TestCorrupt: a month file that is damaged is named and never answered from,
+// TestLakeCorrupt: a month file that is damaged is named and never answered from,
 // also where the cache holds a link to it.
-func TestCorrupt(t *testing.T) {
+func TestLakeCorrupt(t *testing.T) {
 	w := newWorld(t)
 	a := w.point("A", "HVAC")
 	w.fill(a, day("2024-02-01"), day("2024-03-05"), 4)
@@ -214,8 +214,8 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
-// TestUnreadableManifest: a query that does not touch the month is answered.
-func TestUnreadableManifest(t *testing.T) {
+// TestLakeUnreadableManifest: a query that does not touch the month is answered.
+func TestLakeUnreadableManifest(t *testing.T) {
 	w := newWorld(t)
 	a := w.point("A", "HVAC")
 	w.fill(a, day("2024-01-30"), day("2024-03-05"), 4)
@@ -227,8 +227,8 @@ func TestUnreadableManifest(t *testing.T) {
 	w.same(w.oracle(), Query{SQL: allSamples + " WHERE ts >= '2024-02-01'"})
 }
 
-// TestGuard: a query that would fetch or extract too much is refused before it does.
-func TestGuard(t *testing.T) {
+// TestLakeGuard: a query that would fetch or extract too much is refused before it does.
+func TestLakeGuard(t *testing.T) {
 	w := newWorld(t)
 	a := w.point("A", "HVAC")
 	w.fill(a, day("2024-02-01"), day("2024-03-10"), 24)
@@ -254,8 +254,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestChanged: a mark that goes while rows are extracted makes the query plan again.
-func TestChanged(t *testing.T) {
+// TestLakeChanged: a mark that goes while rows are extracted makes the query plan again.
+func TestLakeChanged(t *testing.T) {
 	w := newWorld(t)
 	a := w.point("A", "HVAC")
 	w.fill(a, day("2024-03-01"), day("2024-03-11"), 4)

@@ -121,4 +121,3 @@ func unquote(name string) string {
 	}
 	return strings.ToLower(name)
 }
-

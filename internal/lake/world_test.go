@@ -322,4 +322,3 @@ func diff(got, want []string) string {
 }
 
 var null = math.Float64frombits(math.Float64bits(sample.Null))
-
