@@ -208,7 +208,7 @@ func bind(text string, given map[string]string, now time.Time) (lake.Query, erro
 	if !ok {
 		return lake.Query{SQL: text, Params: given}, nil
 	}
-	q, err := named(strings.TrimSpace(name))
+	q, err := namedQuery(strings.TrimSpace(name))
 	if err != nil {
 		return lake.Query{}, err
 	}
@@ -219,7 +219,7 @@ func bind(text string, given map[string]string, now time.Time) (lake.Query, erro
 	return lake.Query{SQL: q.SQL, Params: bound}, nil
 }
 
-func named(name string) (etlsql.Query, error) {
+func namedQuery(name string) (etlsql.Query, error) {
 	var like []string
 	for _, q := range etlsql.Queries() {
 		if q.Name == name {
@@ -260,7 +260,7 @@ func (a *app) listQueries(args []string) error {
 	if len(args) > 1 {
 		return fault.Errorf(fault.Usage, "--list explains one named query, there are %d", len(args))
 	}
-	q, err := named(strings.TrimPrefix(args[0], "@"))
+	q, err := namedQuery(strings.TrimPrefix(args[0], "@"))
 	if err != nil {
 		return err
 	}
@@ -821,7 +821,7 @@ func completeNamed(_ *cobra.Command, args []string, begun string) ([]string, cob
 func completeParam(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	var names []string
 	if len(args) == 1 {
-		if q, err := named(strings.TrimPrefix(args[0], "@")); err == nil {
+		if q, err := namedQuery(strings.TrimPrefix(args[0], "@")); err == nil {
 			for _, p := range q.Params {
 				if strings.HasPrefix(p.Name+"=", begun) {
 					names = append(names, p.Name+"=\t"+p.Meaning)

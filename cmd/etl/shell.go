@@ -671,7 +671,7 @@ func (sh *shell) complete(line string, pos int) (head string, completions []stri
 	case strings.HasPrefix(trimmed, "@"):
 		start = strings.LastIndex(before, " ") + 1
 		if name, _, ok := strings.Cut(trimmed[1:], " "); ok {
-			if q, err := named(name); err == nil {
+			if q, err := namedQuery(name); err == nil {
 				for _, p := range q.Params {
 					candidates = append(candidates, p.Name+"=")
 				}
@@ -721,12 +721,12 @@ func (sh *shell) names() []string {
 	return sh.words
 }
 
-// history is the file of what was typed, one entry a line, oldest first.
-type history struct{ path string }
+// pastLines is the file of what was typed, one entry a line, oldest first.
+type pastLines struct{ path string }
 
 // openHistory gives line what was typed in earlier sessions. The file is for the
 // user alone. Without one there is just no history.
-func (sh *shell) openHistory(line *liner.State) history {
+func (sh *shell) openHistory(line *liner.State) pastLines {
 	state := os.UserConfigDir
 	if runtime.GOOS != "darwin" && runtime.GOOS != "windows" {
 		state = func() (string, error) {
@@ -736,11 +736,11 @@ func (sh *shell) openHistory(line *liner.State) history {
 	}
 	dir, err := userDir(sh.getenv, "XDG_STATE_HOME", filepath.Join(".local", "state"), state)
 	if err != nil {
-		return history{}
+		return pastLines{}
 	}
-	h := history{filepath.Join(dir, "etl", "history")}
+	h := pastLines{filepath.Join(dir, "etl", "history")}
 	if err := os.MkdirAll(filepath.Dir(h.path), 0o700); err != nil {
-		return history{}
+		return pastLines{}
 	}
 	data, err := os.ReadFile(h.path)
 	if err != nil {
@@ -760,7 +760,7 @@ func (sh *shell) openHistory(line *liner.State) history {
 
 // add keeps what was typed: a statement of several lines as one, unless a
 // comment in it would then swallow the rest.
-func (h history) add(line *liner.State, text string) {
+func (h pastLines) add(line *liner.State, text string) {
 	text = strings.TrimSpace(text)
 	if !strings.Contains(text, "--") {
 		text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
