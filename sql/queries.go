@@ -35,7 +35,8 @@ type Query struct {
 
 // Param is a parameter of a named query. Its type is one of
 //
-//	text, glob    as it is
+//	text          as it is
+//	glob          a pattern of names: * is any text, ? any one character
 //	time          a moment in UTC: 2024-02-18, 2024-02-18 06:00, RFC 3339, or relative: now, today, -7d, -90m
 //	day           2024-02-18, or relative: today, -7d
 //	duration      30s, 15m, 1h30m, 7d
@@ -184,6 +185,9 @@ func (p *Param) value(text string, now time.Time) (string, error) {
 	case "text", "glob", "zone":
 		if text == "" {
 			return "", fmt.Errorf("want a %s, it is empty", p.Type)
+		}
+		if p.Type == "glob" { // only * and ? are special, as everywhere in etl
+			text = strings.ReplaceAll(text, "[", "[[]")
 		}
 		return text, nil
 	case "time":
