@@ -279,6 +279,14 @@ func (p *progressLine) say(format string, a ...any) {
 	fmt.Fprintf(p.w, "etl: "+format+"\n", a...)
 }
 
+// rest takes the line away until a while later.
+func (p *progressLine) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	p.last = time.Now()
+}
+
 func (p *progressLine) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

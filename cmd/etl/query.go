@@ -323,20 +323,20 @@ func printExplanation(w io.Writer, e *lake.Explanation) {
 		if e.LastMonth != e.FirstMonth {
 			months += " to " + e.LastMonth
 		}
-		fmt.Fprintf(w, "cold  %s files of %s points in %d months (%s), %s; to fetch: %s files, %s\n", comma(int64(e.Files)), comma(int64(e.Points)), e.Months, months,
-			humanize.IBytes(uint64(e.Bytes)), comma(int64(e.Fetch)), humanize.IBytes(uint64(e.FetchBytes)))
+		fmt.Fprintf(w, "cold  %s of %s in %s (%s), %s; to fetch: %s, %s\n", plural(e.Files, "file"), plural(e.Points, "point"), plural(e.Months, "month"), months,
+			humanize.IBytes(uint64(e.Bytes)), plural(e.Fetch, "file"), humanize.IBytes(uint64(e.FetchBytes)))
 	}
 	if len(e.Hot) == 0 {
 		fmt.Fprintln(w, "hot   nothing")
 	} else {
-		fmt.Fprintf(w, "hot   about %s rows\n", comma(e.HotRows))
+		fmt.Fprintf(w, "hot   about %s\n", plural(int(e.HotRows), "row"))
 		const most = 10
 		for i, h := range e.Hot {
 			if i == most {
 				fmt.Fprintf(w, "      … and %d more ranges (--json has all)\n", len(e.Hot)-most)
 				break
 			}
-			fmt.Fprintf(w, "      %s to %s (exclusive), %s points\n", h.From.UTC().Format("2006-01-02 15:04"), h.To.UTC().Format("2006-01-02 15:04"), comma(int64(h.Points)))
+			fmt.Fprintf(w, "      %s to %s (exclusive), %s\n", h.From.UTC().Format("2006-01-02 15:04"), h.To.UTC().Format("2006-01-02 15:04"), plural(h.Points, "point"))
 		}
 	}
 	for i, s := range e.Scans {
@@ -680,21 +680,25 @@ func (o *answer) footer(a *app, st lake.Stats, tell bool) {
 	}
 }
 
+// plural counts things: "1 file", "2,000 files".
+func plural(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return comma(int64(n)) + " " + thing
+}
+
 // costText is what a query cost, for a person.
 func costText(st lake.Stats) string {
-	rows := "rows"
-	if st.Rows == 1 {
-		rows = "row"
-	}
-	text := fmt.Sprintf("(%s %s, %s", comma(st.Rows), rows, seconds(st.Total.Seconds()))
+	text := fmt.Sprintf("(%s, %s", plural(int(st.Rows), "row"), seconds(st.Total.Seconds()))
 	if st.Files > 0 {
-		text += fmt.Sprintf("; %s files", comma(int64(st.Files)))
+		text += "; " + plural(st.Files, "file")
 		if st.BytesFetched > 0 {
 			text += fmt.Sprintf(", %s fetched", humanize.IBytes(uint64(st.BytesFetched)))
 		}
 	}
 	if st.HotRows > 0 {
-		text += fmt.Sprintf("; %s hot rows", comma(st.HotRows))
+		text += "; " + plural(int(st.HotRows), "hot row")
 	}
 	if st.Total > slow {
 		text += fmt.Sprintf("; plan %s, catalog %s, fetch %s, extract %s, run %s", seconds(st.Plan.Seconds()), seconds(st.Catalog.Seconds()),
@@ -713,6 +717,9 @@ func logSlow(w io.Writer, st lake.Stats) {
 // written beside its name and renamed. What is no regular file is written to.
 func intoFile(name string, write func(io.Writer) error) (err error) {
 	bad := func(err error) error {
+		if e := new(fs.PathError); errors.As(err, &e) {
+			err = e.Err // the path is that of the temporary file
+		}
 		return fault.Hint(fault.Errorf(fault.Unavailable, "-o %s: %w", name, err), "is the folder there, and may you write to it?")
 	}
 	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
@@ -745,8 +752,8 @@ func intoFile(name string, write func(io.Writer) error) (err error) {
 		}
 	}()
 	if err := write(f); err != nil {
-		if pathErr := new(fs.PathError); errors.As(err, &pathErr) && pathErr.Path == temp {
-			return bad(pathErr.Err) // a full disk
+		if e := new(fs.PathError); errors.As(err, &e) && e.Path == temp {
+			return bad(err) // a full disk
 		}
 		return err
 	}
@@ -763,14 +770,15 @@ func intoFile(name string, write func(io.Writer) error) (err error) {
 // progress away that it shows; it may show more later.
 func (a *app) watchLake(command string) (notify func(lake.Event), stop func()) {
 	if f, ok := a.stderr.(*os.File); ok && isTerminal(f) {
-		p := &progressLine{w: f, command: command, start: time.Now(), quiet: a.quiet, width: func() int { return terminalWidth(f) }}
+		// What takes less than the time between two shows is not shown at all.
+		p := &progressLine{w: f, command: command, start: time.Now(), last: time.Now(), quiet: a.quiet, width: func() int { return terminalWidth(f) }}
 		return func(ev lake.Event) {
 			if w, ok := ev.(lake.Warning); ok {
 				p.event(jobs.Warning{Text: w.Text})
 			} else {
 				p.show(lakeProgress(command, ev))
 			}
-		}, p.clear
+		}, p.rest
 	}
 	return func(ev lake.Event) {
 		if w, ok := ev.(lake.Warning); ok {

@@ -16,31 +16,36 @@ import (
 const null = "NULL"
 
 const (
-	gutter   = 2 // between two columns
-	minText  = 8 // a column is not cut below this
-	minWidth = 4 // unless only numbers are left to cut
+	gutter   = 2  // between two columns
+	goodText = 12 // texts are cut down to this before numbers are cut, the widest first
+	minText  = 4  // and down to this after
 )
 
 // printRows aligns an answer in columns that fit the width, 0 for any: cells are
-// cut with …, texts before numbers and the widest first; where even that is not
+// cut with …, of numbers only digits after the point; where even that is not
 // enough, columns are left out on the right. It returns how many are shown.
 func printRows(w io.Writer, columns []lake.Column, cells [][]sql.NullString, width int) (shown int) {
 	rows := make([][]string, 0, len(cells)+1)
 	head := make([]string, len(columns))
 	widths := make([]int, len(columns))
+	least := make([]int, len(columns))
 	for i, c := range columns {
 		head[i] = printableLine(c.Name)
 		widths[i] = runewidth.StringWidth(head[i])
+		least[i] = minText
 	}
 	for _, r := range cells {
 		row := make([]string, len(columns))
 		for i, c := range r {
 			row[i] = cell(c)
 			widths[i] = max(widths[i], runewidth.StringWidth(row[i]))
+			if columns[i].Numeric {
+				least[i] = max(least[i], integral(row[i]))
+			}
 		}
 		rows = append(rows, row)
 	}
-	shown = fit(widths, columns, width)
+	shown = fit(widths, least, columns, width)
 	line := func(row []string) {
 		var b strings.Builder
 		for i, text := range row[:shown] {
@@ -80,39 +85,45 @@ func cell(c sql.NullString) string {
 	return printableLine(c.String)
 }
 
-// fit narrows the columns until they fit the width and returns how many do.
-func fit(widths []int, columns []lake.Column, width int) int {
+// integral is the width of a number without digits that may be cut, and the … for them.
+func integral(number string) int {
+	if point := strings.IndexByte(number, '.'); point >= 0 && point+2 < len(number) && !strings.ContainsAny(number, "eE") {
+		return point + 2
+	}
+	return runewidth.StringWidth(number)
+}
+
+// fit narrows the columns, of which none may be less wide than least, until they
+// fit the width, and returns how many do.
+func fit(widths, least []int, columns []lake.Column, width int) int {
 	if width <= 0 {
 		return len(widths)
 	}
-	// narrow cuts one from the widest column that may be cut, and reports whether there was one.
-	narrow := func(texts bool, least int) bool {
-		widest := -1
-		for i, n := range widths {
-			if n > least && (!texts || !columns[i].Numeric) && (widest < 0 || n > widths[widest]) {
-				widest = i
+	whole := slices.Clone(widths)
+	narrow := func(numbers bool, least func(i int) int) {
+		for over := total(widths) - width; over > 0; over-- {
+			widest := -1
+			for i, n := range widths {
+				if columns[i].Numeric == numbers && n > least(i) && (widest < 0 || n > widths[widest]) {
+					widest = i
+				}
 			}
-		}
-		if widest < 0 {
-			return false
-		}
-		// At once down to the next lower width, or as far as it takes.
-		over, next := total(widths)-width, least
-		for i, n := range widths {
-			if i != widest && n < widths[widest] && (!texts || !columns[i].Numeric) {
-				next = max(next, n)
+			if widest < 0 {
+				return
 			}
+			widths[widest]--
 		}
-		widths[widest] = max(widths[widest]-max(over, 1), min(next, widths[widest]-1))
-		return true
 	}
-	for total(widths) > width && narrow(true, minText) {
-	}
-	for total(widths) > width && narrow(false, minWidth) {
-	}
+	narrow(false, func(int) int { return goodText })
+	narrow(true, func(i int) int { return least[i] })
+	narrow(false, func(i int) int { return least[i] })
 	shown := len(widths)
 	for shown > 1 && total(widths[:shown]) > width {
 		shown--
+	}
+	if shown < len(widths) { // what is left may be wider now
+		copy(widths, whole)
+		return fit(widths[:shown], least, columns, width)
 	}
 	if shown == 1 {
 		widths[0] = min(widths[0], width)
@@ -128,7 +139,7 @@ func total(widths []int) int {
 	return n
 }
 
-var markdownEscaper = strings.NewReplacer(`\`, `\\`, "|", `\|`, "\r\n", "<br>", "\n", "<br>", "\r", "<br>", "<", "&lt;", "&", "&amp;", "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`)
+var markdownEscaper = strings.NewReplacer(`\`, `\\`, "|", `\|`, "\r\n", "<br>", "\n", "<br>", "\r", "<br>", "<", "&lt;", "&", "&amp;", "*", `\*`, "`", "\\`", "[", `\[`)
 
 // printMarkdown writes an answer as a table of GitHub's Markdown.
 func printMarkdown(w io.Writer, columns []lake.Column, cells [][]sql.NullString) {

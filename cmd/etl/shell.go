@@ -261,6 +261,7 @@ func (sh *shell) handle(ctx context.Context, report func(error), f func(context.
 			}
 		}()
 	}
+	sh.wipe()
 	err := f(run)
 	sh.wipe()
 	switch {
@@ -696,6 +697,9 @@ func (sh *shell) complete(line string, pos int) (head string, completions []stri
 		if !slices.Contains(completions, c) {
 			completions = append(completions, c)
 		}
+	}
+	if strings.HasPrefix(word, "@") {
+		slices.Sort(completions) // @trend before @trend-downsampled
 	}
 	return before[:start], completions, tail
 }
