@@ -104,7 +104,7 @@ the other formats hold all of them, however many.`,
 			return err
 		}
 		q.Tier = lake.Tier(s.tier)
-		l, done, err := s.open(cmd.Context(), a, "query")
+		l, done, err := s.open(cmd, a)
 		if err != nil {
 			return err
 		}
@@ -390,15 +390,17 @@ func (s *session) addLimits(cmd *cobra.Command) {
 
 // open opens the engine. Either tier alone will do. Its progress is shown until
 // s.wipe is called.
-func (s *session) open(ctx context.Context, a *app, command string) (*lake.Lake, func(), error) {
-	if lake.Tier(s.tier) == lake.Cold && (s.store != "" || s.settings.Value("store").Problem != nil) {
-		s.noSource = true
+func (s *session) open(cmd *cobra.Command, a *app) (*lake.Lake, func(), error) {
+	ctx := cmd.Context()
+	none := s.settings.Value("store").Problem
+	hasStore := s.store != "" || none != nil && !fault.Is(none, fault.NotExist)
+	if cmd.Name() == "query" && lake.Tier(s.tier) == lake.Cold && hasStore {
+		s.noSource = true // it is not asked for anything
 	}
 	o := lake.Options{
 		StoreName: s.store, Memory: int64(s.memory), Threads: runtime.GOMAXPROCS(0), FetchWorkers: int(s.workers), ExtractWorkers: int(s.extract),
 		MaxBytes: s.maxBytes.n, MaxHotRows: s.maxHotRows.n, HotWindow: int(s.window), Now: s.clock(),
 	}
-	hasStore := s.store != "" || s.settings.Value("store").Problem != nil && !fault.Is(s.settings.Value("store").Problem, fault.NotExist)
 	if !s.hasSource() && !hasStore {
 		return nil, nil, fault.Hint(fault.Errorf(fault.Usage, "no source and no store: where are the hot tier and the cold tier?"),
 			"give --source and --store (d1://DATABASE_ID and r2://BUCKET, or sqlite:PATH and file:DIR), one of them at least; or set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
@@ -430,7 +432,7 @@ func (s *session) open(ctx context.Context, a *app, command string) (*lake.Lake,
 		if o.Store, err = s.openStore(ctx, want); err != nil {
 			return fail(err)
 		}
-		if !strings.HasPrefix(s.store, "file:") && s.settings.Value("workers").Origin == "" && s.workers == 4 {
+		if !strings.HasPrefix(s.store, "file:") && !cmd.Flags().Changed("workers") {
 			o.FetchWorkers = 32 // each waits for the network most of the time
 		}
 	}
@@ -438,7 +440,7 @@ func (s *session) open(ctx context.Context, a *app, command string) (*lake.Lake,
 	if o.Cache, err = s.openCache(a); err != nil {
 		return fail(err)
 	}
-	o.Notify, s.stop = a.watchLake(command)
+	o.Notify, s.stop = a.watchLake(cmd.Name())
 	l, err := lake.Open(ctx, o)
 	if err != nil {
 		s.wipe()

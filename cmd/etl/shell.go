@@ -56,7 +56,7 @@ is the worst.`,
 		if err := sh.places.resolve(a, cmd); err != nil {
 			return err
 		}
-		l, done, err := sh.open(cmd.Context(), a, "shell")
+		l, done, err := sh.open(cmd, a)
 		if err != nil {
 			return err
 		}
