@@ -166,17 +166,19 @@ func (d *demo) run(ctx context.Context) (demoSummary, error) {
 	}
 
 	d.title("8. Questions: SQL over both tiers, which reads only the month files that it needs")
-	for _, args := range [][]string{
+	for i, args := range [][]string{
 		{`SELECT system, count(DISTINCT point_id) AS points, count(*) AS samples, count(*) FILTER (quality < 192) AS bad
 FROM samples JOIN points USING (point_id)
 WHERE ts >= '2024-01-25' AND ts < '2024-02-05'
 GROUP BY system ORDER BY system`},
 		{"@trend-downsampled", "--param", "point=Building1.Plant.Chiller1.SupplyWaterTemp", "--param", "from=-5d", "--param", "bucket=1d"},
 	} {
+		if i > 0 {
+			fmt.Fprintln(d.w)
+		}
 		if err := d.etl(ctx, nil, append([]string{"query", "--format", "table"}, args...)...); err != nil {
 			return demoSummary{}, err
 		}
-		fmt.Fprintln(d.w)
 	}
 
 	sum := demoSummary{
