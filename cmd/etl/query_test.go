@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"etl/internal/lake"
 	etlsql "etl/sql"
 )
 
@@ -63,5 +69,86 @@ func TestNamedQueriesAreSelective(t *testing.T) {
 			}
 			t.Log(e.Scans)
 		})
+	}
+}
+
+// TestIntoFile: a file is there whole or not at all, whatever was there before.
+func TestIntoFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.csv")
+	fill := func(text string, err error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			if _, werr := io.WriteString(w, text); werr != nil {
+				return werr
+			}
+			return err
+		}
+	}
+	check := func(want string) {
+		t.Helper()
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != want {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+		if all, _ := os.ReadDir(dir); len(all) > 2 {
+			t.Errorf("left behind: %v", all)
+		}
+	}
+	late := errors.New("late")
+	if err := intoFile(path, fill("half", late)); !errors.Is(err, late) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Error("half a file is there")
+	}
+	if err := intoFile(path, fill("one", nil)); err != nil {
+		t.Error(err)
+	}
+	check("one")
+	if err := intoFile(path, fill("half", late)); !errors.Is(err, late) {
+		t.Error(err)
+	}
+	check("one")
+	// A link stays one.
+	link := filepath.Join(dir, "link.csv")
+	if err := os.Symlink("a.csv", link); err != nil {
+		t.Skip(err)
+	}
+	if err := intoFile(link, fill("two", nil)); err != nil {
+		t.Error(err)
+	}
+	check("two")
+	if st, err := os.Lstat(link); err != nil || st.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if err := intoFile(os.DevNull, fill("x", nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatAQueryCost(t *testing.T) {
+	st := lake.Stats{Rows: 1, Files: 1200, BytesFetched: 3 << 20, HotRows: 1, Plan: 5 * time.Millisecond, Fetch: 900 * time.Millisecond, Run: 300 * time.Millisecond, Total: 1250 * time.Millisecond}
+	if got := costText(st); got != "(1 row, 1.25 s; 1,200 files, 3.0 MiB fetched; 1 hot row; plan 0.01 s, catalog 0.00 s, fetch 0.90 s, extract 0.00 s, run 0.30 s)" {
+		t.Error(got)
+	}
+	if got := costText(lake.Stats{Rows: 2}); got != "(2 rows, 0.00 s)" {
+		t.Error(got)
+	}
+	// Without a terminal what is slow is logged, and only that.
+	for total, want := range map[time.Duration]bool{2 * time.Second: true, time.Second: false} {
+		var b bytes.Buffer
+		st.Total = total
+		(&answer{}).footer(&app{stderr: &b}, st, true)
+		if want != strings.Contains(b.String(), `"fetch_ms":900`) || !want && b.Len() > 0 {
+			t.Errorf("%v: %q", total, b.String())
+		}
+	}
+	for want, ev := range map[string]lake.Event{
+		"query: fetched 3 of 1,000 files, 1.0 MiB of 2.0 MiB":  lake.FetchProgress{Files: 3, NFiles: 1000, Bytes: 1 << 20, NBytes: 2 << 20},
+		"query: read 10 of about 2,000 rows from the hot tier": lake.ExtractProgress{Rows: 10, NRows: 2000},
+	} {
+		if got := lakeProgress("query", ev); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

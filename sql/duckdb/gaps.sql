@@ -25,7 +25,7 @@ WITH readings AS (
   FROM readings
   WHERE previous IS NOT NULL
 ), expected AS (
-  SELECT d.point_id, coalesce(any_value(p.interval_ms), median(d.delta)) AS interval
+  SELECT d.point_id, coalesce(any_value(p.interval_ms), median(d.delta) FILTER (p.interval_ms IS NULL)) AS interval
   FROM deltas d
   LEFT JOIN points p ON p.point_id = d.point_id
   GROUP BY d.point_id
