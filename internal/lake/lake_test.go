@@ -16,7 +16,6 @@ import (
 	"etl/internal/object/objecttest"
 	"etl/internal/sample"
 	"etl/internal/source"
-	sqlitesource "etl/internal/source/sqlite"
 	"etl/internal/utc"
 	"etl/jobs"
 	"etl/manifests"
@@ -76,15 +75,20 @@ func TestLakeTiers(t *testing.T) {
 
 // TestLakeModel plays random histories and asks random questions after each step.
 func TestLakeModel(t *testing.T) {
+	histories := 3
+	if testing.Short() {
+		histories = 1
+	}
+	playHistories(t, histories, newWorld)
+}
+
+func playHistories(t *testing.T, histories int, newWorld func(testing.TB) *world) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("ETL_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	t.Logf("seed %d (ETL_SEED)", seed)
-	histories, questions := 3, 0
-	if testing.Short() {
-		histories = 1
-	}
+	questions := 0
 	for n := range histories {
 		r := rand.New(rand.NewPCG(seed, uint64(n)))
 		w := newWorld(t)
@@ -111,7 +115,7 @@ func TestLakeModel(t *testing.T) {
 			case 5: // the nightly job
 				w.job(jobs.ArchiveOptions{Mode: jobs.Archive})
 			case 6: // again, over what is archived
-				w.job(jobs.ArchiveOptions{Mode: jobs.Rearchive, Days: utc.Days{From: d, To: min(today, d+5)}, Points: jobs.Points{Globs: []string{w.names[id]}}})
+				w.job(jobs.ArchiveOptions{Mode: jobs.Rearchive, Days: utc.Days{From: d, To: min(today, d+5)}, Points: jobs.Points{Globs: []string{fmt.Sprintf("*P%d", id-1)}}})
 			case 7: // retention
 				for e := first; e < today-1; e++ {
 					if r.IntN(3) > 0 {
@@ -285,7 +289,7 @@ func TestLakeChanged(t *testing.T) {
 
 // movingSource archives and trims days before they are read for the first time.
 type movingSource struct {
-	*sqlitesource.Source
+	hotTier
 	move func()
 }
 
@@ -295,7 +299,7 @@ func (m *movingSource) Read(ctx context.Context, q source.Query, f func(*sample.
 		m.move = nil
 		move()
 	}
-	return m.Source.Read(ctx, q, f)
+	return m.hotTier.Read(ctx, q, f)
 }
 
 // TestLakeMoved: days that leave the hot tier for the cold one between planning
