@@ -126,9 +126,13 @@ type unlinkable struct {
 	tries atomic.Int64
 }
 
-func (u *unlinkable) Link(_ context.Context, key object.Key, _ string) (object.Attrs, error) {
+func (u *unlinkable) Link(_ context.Context, keys []object.Key, _ []string) []error {
 	u.tries.Add(1)
-	return object.Attrs{}, fault.Errorf(fault.Invalid, "link %s: %w", key, object.ErrNoLink)
+	var errs []error
+	for _, key := range keys {
+		errs = append(errs, fault.Errorf(fault.Invalid, "link %s: %w", key, object.ErrNoLink))
+	}
+	return errs
 }
 
 // kinds are the stores that each test of fetching goes through.
