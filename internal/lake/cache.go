@@ -459,7 +459,7 @@ type pin struct {
 	path    string
 	stamp   stamp // when it was verified
 	link    bool  // to an object of the store, which must never be touched
-	touched time.Time
+	touched time.Time // guarded by Pins.mu
 }
 
 // Pin begins a session, and sweeps those of dead processes.
@@ -585,7 +585,9 @@ func (p *Pins) reuse(in map[string]*pin, key string) (*pin, bool) {
 		return n, true
 	}
 	p.mu.Lock()
-	delete(in, key)
+	if in[key] == n { // else another goroutine has been here
+		delete(in, key)
+	}
 	p.mu.Unlock()
 	remove(n.path)
 	return nil, false
@@ -595,10 +597,15 @@ func (p *Pins) reuse(in map[string]*pin, key string) (*pin, bool) {
 // to someone else, or was evicted and lives in this session only.
 func (p *Pins) touch(key string, n *pin) {
 	now := p.cache.now()
-	if now.Sub(n.touched).Abs() < touchStep {
+	p.mu.Lock()
+	due := now.Sub(n.touched).Abs() >= touchStep
+	if due {
+		n.touched = now
+	}
+	p.mu.Unlock()
+	if !due {
 		return
 	}
-	n.touched = now
 	if !n.link {
 		_ = os.Chtimes(n.path, now, time.Time{})
 		return
