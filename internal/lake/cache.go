@@ -457,8 +457,8 @@ type Pins struct {
 // pin is a verified file of the session's folder.
 type pin struct {
 	path    string
-	stamp   stamp // when it was verified
-	link    bool  // to an object of the store, which must never be touched
+	stamp   stamp     // when it was verified
+	link    bool      // to an object of the store, which must never be touched
 	touched time.Time // guarded by Pins.mu
 }
 
