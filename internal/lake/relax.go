@@ -64,6 +64,15 @@ func literal(v planValue) (string, bool) {
 		}
 		return "(" + string(v.Value) + ")::" + id, true
 	}
+	if list, ok := elements(v); ok && len(list) > 0 {
+		all := make([]string, len(list))
+		for i, e := range list {
+			if all[i], ok = literal(e); !ok {
+				return "", false
+			}
+		}
+		return "[" + strings.Join(all, ", ") + "]", true
+	}
 	n, ok := integer(v)
 	switch {
 	case !ok:
@@ -83,6 +92,15 @@ func literal(v planValue) (string, bool) {
 		return s, true
 	}
 	return "", false
+}
+
+// elements are those of a constant list.
+func elements(v planValue) ([]planValue, bool) {
+	var list struct {
+		Children []planValue `json:"children"`
+	}
+	ok := v.Type.ID == "LIST" && !v.Null && json.Unmarshal(v.Value, &list) == nil
+	return list.Children, ok
 }
 
 func integer(v planValue) (int64, bool) {
@@ -124,7 +142,7 @@ var exact = func() map[string]bool {
 	m := map[string]bool{}
 	for _, n := range strings.Fields(`prefix suffix contains starts_with ends_with ~~ !~~ ~~* !~~* ~~~ ^@ lower upper lcase ucase
 		regexp_matches regexp_full_match regexp_extract regexp_replace like_escape ilike_escape not_like_escape not_ilike_escape
-		substring substr left right length len strlen || concat trim ltrim rtrim replace reverse instr strpos % mod greatest least`) {
+		substring substr left right length len strlen || concat trim ltrim rtrim replace reverse instr strpos % mod greatest least list_contains array_contains list_has array_has`) {
 		m[n] = true
 	}
 	return m
@@ -388,16 +406,31 @@ func (x relaxer) timeOf(c *column) string {
 	return ""
 }
 
-// point is e as SQL over regions, if it is of the point alone.
-func (x relaxer) point(e *planExpr) (sql string, raises, ok bool) {
+// pointSQL is an expression of the point alone, as SQL over regions.
+type pointSQL struct {
+	sql    string
+	on     string // the only column in it, else ""
+	raises bool
+}
+
+func (x relaxer) point(e *planExpr) (p pointSQL, ok bool) {
 	some := false
 	r := renderer{rel: x.rel, leaf: func(c *column) (string, bool) {
 		s, ok := x.pointColumn(c)
+		switch {
+		case !some:
+			p.on = s
+		case p.on != s:
+			p.on = ""
+		}
 		some = some || ok
 		return s, ok
 	}}
-	sql, ok = r.render(e)
-	return sql, r.raises, ok && some
+	if p.sql, ok = r.render(e); !ok || !some {
+		return pointSQL{}, false
+	}
+	p.raises = r.raises
+	return p, true
 }
 
 // relax is a condition on regions that is TRUE for each region that may hold a
@@ -406,8 +439,8 @@ func (x relaxer) relax(e *planExpr, want bool) string {
 	if e == nil {
 		return always
 	}
-	if sql, raises, ok := x.point(e); ok {
-		return decided(sql, raises, want)
+	if p, ok := x.point(e); ok {
+		return decided(p.sql, p.raises, want)
 	}
 	switch {
 	case e.Class == "BOUND_REF":
@@ -735,6 +768,9 @@ func (x relaxer) compared(e *planExpr, op string, c *planExpr) span {
 		if width > 0 {
 			out.to = last // e + unit <= c is not known of every e
 		}
+	}
+	if testMutation == "span" && width > 0 {
+		out.to = min(out.to, n-1)
 	}
 	// ts is of whole milliseconds.
 	if out.from != math.MinInt64 {
