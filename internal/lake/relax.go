@@ -39,7 +39,8 @@ func ident(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"
 // numeric types of the plan whose constants are JSON numbers.
 var numeric = map[string]bool{"TINYINT": true, "SMALLINT": true, "INTEGER": true, "BIGINT": true, "UTINYINT": true, "USMALLINT": true, "UINTEGER": true, "UBIGINT": true, "FLOAT": true, "DOUBLE": true}
 
-// literal is a constant as SQL of the same type.
+// literal is a constant as SQL of the same type, but for a TIMESTAMPTZ, which
+// becomes a TIMESTAMP: the session's time zone is UTC.
 func literal(v planValue) (string, bool) {
 	id := v.Type.ID
 	if v.Null {
@@ -79,15 +80,13 @@ func literal(v planValue) (string, bool) {
 	case id == "DATE" && n > math.MinInt32 && n < math.MaxInt32-1:
 		return "(DATE '1970-01-01' + (" + strconv.FormatInt(n, 10) + ")::INTEGER)", true
 	case id == "TIMESTAMP" || id == "TIMESTAMP WITH TIME ZONE":
+		// In UTC both are the same count, and a TIMESTAMPTZ is a hundred times slower.
 		s := "make_timestamp((" + strconv.FormatInt(n, 10) + ")::BIGINT)"
 		switch {
 		case n >= math.MaxInt64:
 			s = "'infinity'::TIMESTAMP"
 		case n <= -math.MaxInt64:
 			s = "'-infinity'::TIMESTAMP"
-		}
-		if id != "TIMESTAMP" {
-			s += "::TIMESTAMPTZ" // the session's time zone is UTC
 		}
 		return s, true
 	}
@@ -243,6 +242,9 @@ func (x *renderer) render(e *planExpr) (string, bool) {
 		}
 		if e.Try {
 			return "TRY_CAST(" + s + " AS " + to + ")", true
+		}
+		if isTime && to != "DATE" && total { // the same in UTC
+			return s, true
 		}
 		x.raises = x.raises || !total
 		return "CAST(" + s + " AS " + to + ")", true
@@ -508,7 +510,7 @@ func (x relaxer) relaxGrain(e *planExpr, want bool) string {
 	if !ok || r.grain == "" {
 		return always
 	}
-	return "(date_trunc('" + r.grain + "', t_min) <> date_trunc('" + r.grain + "', t_max) OR " + decided(sql, r.raises, want) + ")"
+	return "(datediff('" + r.grain + "', t_min, t_max) <> 0 OR " + decided(sql, r.raises, want) + ")"
 }
 
 // relaxTime compares the bounds of a region with constants.
@@ -615,29 +617,39 @@ func (x relaxer) bounds(e *planExpr) (lo, hi string, ok bool) {
 		if e.Child == nil || !slices.Contains(rising[e.Child.Return.ID], e.Return.ID) {
 			return "", "", false
 		}
+		if e.Return.ID == "TIMESTAMP WITH TIME ZONE" || e.Child.Return.ID == "TIMESTAMP WITH TIME ZONE" && e.Return.ID == "TIMESTAMP" { // as literal does
+			if e.Child.Return.ID != "DATE" {
+				return x.bounds(e.Child)
+			}
+			return wrap(e.Child, "CAST(", " AS TIMESTAMP)")
+		}
 		return wrap(e.Child, "CAST(", " AS "+e.Return.ID+")")
 	case "BOUND_FUNCTION":
 		n := len(e.Children)
 		switch e.Name {
-		case "epoch_ms", "epoch_us", "epoch", "year", "make_timestamp", "to_timestamp", "last_day":
+		case "epoch_ms", "epoch_us", "epoch", "year", "make_timestamp", "last_day":
 			if n == 1 {
 				return wrap(arg(0), e.Name+"(", ")")
+			}
+		case "to_timestamp":
+			if n == 1 {
+				return wrap(arg(0), "make_timestamp(CAST(", " * 1000000.0::DOUBLE AS BIGINT))")
 			}
 		case "date_trunc":
 			if unit, ok := text(arg(0)); ok && n == 2 {
 				return wrap(arg(1), "date_trunc("+quote(unit)+", ", ")")
 			}
 		case "time_bucket":
-			if i, ok := intervalOf(arg(0)); ok && n == 2 && i.positive() {
+			if i, ok := intervalOf(arg(0)); ok && n == 2 && i.positive() && e.Return.ID != "TIMESTAMP WITH TIME ZONE" {
 				return wrap(arg(1), "time_bucket("+i.sql()+", ", ")")
 			}
 		case "strftime":
-			if f, ok := text(arg(1)); ok && n == 2 && sortedFormat.MatchString(f) {
+			if f, ok := text(arg(1)); ok && n == 2 && sortedFormat.MatchString(f) && grainOf(e) != "month" {
 				return wrap(arg(0), "strftime(", ", "+quote(f)+")")
 			}
 		case "timezone": // wall time: no zone is more than 16 hours off
 			if zone, ok := text(arg(0)); ok && n == 2 {
-				lo, hi, ok := wrap(arg(1), "timezone('UTC', ", ")")
+				lo, hi, ok := x.bounds(arg(1))
 				if strings.EqualFold(zone, "UTC") {
 					return lo, hi, ok
 				}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"etl/internal/fault"
+
 	duckdb "github.com/duckdb/duckdb-go/v2"
 )
 
@@ -112,8 +114,8 @@ func registerStubs(conn *sql.Conn) error {
 
 // scans plans the statement against the stubs, which must be what the views
 // point to, and lists its references to tables of the lake. None at all means
-// that it needs no data of the lake. An error means that nothing is known: take
-// every region.
+// that it needs no data of the lake. A Usage error is the analyst's: the statement
+// can not be answered. Any other error means that nothing is known: take every region.
 //
 // now() and current_date become constants of the plan: plan and run in one
 // transaction, where they stay the same, else rows of the moment in between are
@@ -125,23 +127,84 @@ func scans(ctx context.Context, conn *sql.Conn, query string) ([]scan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	return readPlan(text)
+	plans, err := readPlan(text)
+	if err != nil {
+		return nil, err
+	}
+	// A constant that can not be what it is compared with (ts > 'soon') is still in
+	// the plan as a cast, which fails when it is run. Say so before files are fetched.
+	for _, n := range plans {
+		for _, c := range n.casts() {
+			v, ok := literal(c.Child.Value)
+			if !ok {
+				continue
+			}
+			if _, err := conn.ExecContext(ctx, "SELECT CAST("+v+" AS "+c.Return.ID+")"); err != nil {
+				return nil, queryError(err)
+			}
+		}
+	}
+	return needed(plans), nil
 }
 
-func readPlan(text []byte) ([]scan, error) {
+// casts lists the constants of conditions that the optimizer could not cast.
+func (n *planNode) casts() (out []*planExpr) {
+	if n == nil {
+		return nil
+	}
+	if es, ok := n.expressions(); ok && n.Type == "LOGICAL_FILTER" {
+		for _, e := range es {
+			out = append(out, e.casts()...)
+		}
+	}
+	for _, c := range n.Children {
+		out = append(out, c.casts()...)
+	}
+	return out
+}
+
+func (e *planExpr) casts() (out []*planExpr) {
+	if e == nil {
+		return nil
+	}
+	switch e.Class {
+	case "BOUND_CONJUNCTION":
+		for _, c := range e.Children {
+			out = append(out, c.casts()...)
+		}
+	case "BOUND_COMPARISON", "BOUND_BETWEEN":
+		for _, c := range []*planExpr{e.Left, e.Right, e.Lower, e.Upper} {
+			if c != nil && c.Class == "BOUND_CAST" && !c.Try && c.Child != nil && c.Child.Class == "BOUND_CONSTANT" && castable[c.Return.ID] {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+func readPlan(text []byte) ([]*planNode, error) {
 	var plan struct {
 		Error   bool        `json:"error"`
+		Type    string      `json:"error_type"`
 		Message string      `json:"error_message"`
 		Plans   []*planNode `json:"plans"`
 	}
 	if err := json.Unmarshal(finite(text), &plan); err != nil {
 		return nil, fmt.Errorf("read the plan: %w", err)
 	}
-	if plan.Error || len(plan.Plans) == 0 {
-		return nil, fmt.Errorf("plan: %s", plan.Message)
+	switch {
+	case !plan.Error && len(plan.Plans) > 0:
+		return plan.Plans, nil
+	case slices.Contains([]string{"binder", "catalog", "parser", "invalid input", "conversion", "out of range"}, strings.ToLower(plan.Type)):
+		return nil, fault.Errorf(fault.Usage, "%s", stubName.ReplaceAllString(plan.Message, "$1"))
 	}
+	return nil, fmt.Errorf("plan: %s", plan.Message)
+}
+
+// needed is what the plans need of the lake.
+func needed(plans []*planNode) []scan {
 	w := &walker{ctes: map[uint64]*relation{}}
-	for _, n := range plan.Plans {
+	for _, n := range plans {
 		w.walk(n)
 	}
 	var out []scan
@@ -149,7 +212,7 @@ func readPlan(text []byte) ([]scan, error) {
 		ts := s.span()
 		out = append(out, scan{Table: s.table, Where: s.where(), Columns: s.columns, From: ts.from, To: ts.to})
 	}
-	return out, nil
+	return out
 }
 
 // finite turns the numbers that JSON has not, which DuckDB writes for constants
