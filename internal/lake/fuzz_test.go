@@ -30,12 +30,12 @@ func newWorld(t testing.TB) *world {
 	w.exec(t, `CREATE TABLE events AS SELECT i AS n, (i * 5 % 12 + 1)::INTEGER AS point_id, TIMESTAMP '2024-01-10' + to_days((i * 17)::INTEGER) AS since,
 		TIMESTAMP '2024-01-20' + to_days((i * 17)::INTEGER) AS until FROM range(0, 8) t(i)`)
 	w.exec(t, `INSERT INTO events VALUES (99, NULL, NULL, NULL)`)
-	// A row every 13 hours and some at the very ends of months and days.
+	// A row every 31 hours and some at the very ends of months and days.
 	w.exec(t, `CREATE TABLE data AS SELECT DISTINCT point_id, point_name, ts, epoch_ms(ts) AS timestamp,
 			nullif(((point_id * 37 + epoch_ms(ts) // 3600000 * 13) % 101)::DOUBLE, 7) AS value, (point_id % 3)::INTEGER AS quality,
 			(epoch_ms(ts) // 3600000 % 4)::INTEGER AS flags, CASE WHEN ts < '2024-05-20' THEN 'cold' ELSE 'hot' END AS tier
 		FROM (SELECT point_id, point_name FROM lake.points WHERE point_id < 13), (
-			SELECT unnest(generate_series(TIMESTAMP '2024-01-01', TIMESTAMP '2024-06-30 23:59:59', INTERVAL 13 HOUR)) AS ts
+			SELECT unnest(generate_series(TIMESTAMP '2024-01-01', TIMESTAMP '2024-06-30 23:59:59', INTERVAL 31 HOUR)) AS ts
 			UNION ALL SELECT unnest(generate_series(TIMESTAMP '2024-01-01', TIMESTAMP '2024-06-01', INTERVAL 1 MONTH)) - INTERVAL 1 MILLISECOND
 			UNION ALL SELECT unnest(generate_series(TIMESTAMP '2024-05-25', TIMESTAMP '2024-06-05', INTERVAL 1 DAY)))
 		WHERE ts >= '2024-01-01' AND (point_id <> 5 OR month(ts) <> 3) AND (point_id <> 11 OR ts < '2024-03-01')`)
@@ -92,14 +92,21 @@ func (w *world) prune(t testing.TB, all []scan) (regions int) {
 			items = append(items, "no_"+c.name+" AS "+c.name)
 		}
 	}
-	w.exec(t, `CREATE OR REPLACE TABLE selected AS SELECT region FROM regions WHERE `+strings.Join(wheres["samples"], " OR "))
+	w.exec(t, `TRUNCATE selected`)
+	result, err := w.ExecContext(t.Context(), `INSERT INTO selected SELECT region FROM regions WHERE `+strings.Join(wheres["samples"], " OR "))
+	if err != nil {
+		t.Fatalf("%v: %v", wheres["samples"], err)
+	}
 	if len(wheres["latest"]) > 1 {
 		w.exec(t, `CREATE OR REPLACE TABLE latest_points AS SELECT DISTINCT point_id FROM regions WHERE `+strings.Join(wheres["latest"], " OR "))
 	}
 	exec(t, w.pruned, fmt.Sprintf(`CREATE OR REPLACE TEMP VIEW samples AS SELECT %s FROM (
 		FROM located SEMI JOIN selected USING (region) WHERE timestamp BETWEEN (%d) AND (%d))`, strings.Join(items, ", "), ts.from, ts.to))
-	n, _ := strconv.Atoi(list(t, w.Conn, `SELECT count(*) FROM selected`)[0])
-	return n
+	n, err := result.RowsAffected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(n)
 }
 
 // answer is the rows of a query as a bag.

@@ -140,7 +140,8 @@ var tableFunctions = setOf(`range generate_series unnest repeat repeat_row json_
 
 // forbidden are functions that change a state, stall, run other SQL, or are DuckDB's own.
 var forbidden = setOf(`sleep_ms pg_sleep write_log nextval currval setseed json_serialize_plan json_serialize_sql json_deserialize_sql
-	parse_duckdb_log_message variant_bytes_to_variant create_sort_key stats vector_type`)
+	parse_duckdb_log_message variant_bytes_to_variant create_sort_key stats vector_type
+	combine finalize remap_struct constant_or_null`)
 
 func setOf(names string) map[string]bool {
 	m := map[string]bool{}

@@ -83,7 +83,7 @@ func literal(v planValue) (string, bool) {
 		// In UTC both are the same count, and a TIMESTAMPTZ is a hundred times slower.
 		s := "make_timestamp((" + strconv.FormatInt(n, 10) + ")::BIGINT)"
 		switch {
-		case n >= math.MaxInt64:
+		case n == math.MaxInt64:
 			s = "'infinity'::TIMESTAMP"
 		case n <= -math.MaxInt64:
 			s = "'-infinity'::TIMESTAMP"
