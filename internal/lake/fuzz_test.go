@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// world is a lake whose rows are at hand: the same statement is answered over all
+// stubs is a lake whose rows are at hand: the same statement is answered over all
 // of them, and over the regions, columns and times alone that it was found to need.
-type world struct {
+type stubs struct {
 	*planner
 	full, pruned *sql.Conn
 }
 
-func newWorld(t testing.TB) *world {
-	w := &world{planner: newPlanner(t)}
-	w.exec(t, `INSERT INTO lake.points (point_id, point_name, id, name, site, system, equipment, unit, interval_ms, min_value)
+func newStubs(t testing.TB) *stubs {
+	w := &stubs{planner: newPlanner(t)}
+	w.execute(t, `INSERT INTO lake.points (point_id, point_name, id, name, site, system, equipment, unit, interval_ms, min_value)
 		SELECT i, 'P' || lpad(i::VARCHAR, 4, '0'), i, 'P' || lpad(i::VARCHAR, 4, '0'), 'B' || i % 5, ['HVAC', 'ELEC', 'WATER', 'AIR'][1 + i % 4], 'E' || i % 3,
 			CASE WHEN i % 3 > 0 THEN 'C' END, 60000, i * 7 % 50 FROM range(1, 13) t(i)`)
 	// Points without samples, and keys that are NULL.
-	w.exec(t, `INSERT INTO lake.points (point_id, point_name, site, system) VALUES (NULL, NULL, 'B9', 'HVAC'), (77, 'P0077', 'B9', 'HVAC'), (78, NULL, 'B1', 'ELEC')`)
-	w.exec(t, `INSERT INTO lake.point_groups SELECT 'g' || i % 3, i FROM range(1, 13) t(i) WHERE i % 5 > 0`)
-	w.exec(t, `INSERT INTO lake.point_groups VALUES ('g1', 3), ('g1', NULL), ('none', 77), (NULL, 4)`)
-	w.exec(t, `CREATE TABLE events AS SELECT i AS n, (i * 5 % 12 + 1)::INTEGER AS point_id, TIMESTAMP '2024-01-10' + to_days((i * 17)::INTEGER) AS since,
+	w.execute(t, `INSERT INTO lake.points (point_id, point_name, site, system) VALUES (NULL, NULL, 'B9', 'HVAC'), (77, 'P0077', 'B9', 'HVAC'), (78, NULL, 'B1', 'ELEC')`)
+	w.execute(t, `INSERT INTO lake.point_groups SELECT 'g' || i % 3, i FROM range(1, 13) t(i) WHERE i % 5 > 0`)
+	w.execute(t, `INSERT INTO lake.point_groups VALUES ('g1', 3), ('g1', NULL), ('none', 77), (NULL, 4)`)
+	w.execute(t, `CREATE TABLE events AS SELECT i AS n, (i * 5 % 12 + 1)::INTEGER AS point_id, TIMESTAMP '2024-01-10' + to_days((i * 17)::INTEGER) AS since,
 		TIMESTAMP '2024-01-20' + to_days((i * 17)::INTEGER) AS until FROM range(0, 8) t(i)`)
-	w.exec(t, `INSERT INTO events VALUES (99, NULL, NULL, NULL)`)
+	w.execute(t, `INSERT INTO events VALUES (99, NULL, NULL, NULL)`)
 	// A row every 31 hours and some at the very ends of months and days.
-	w.exec(t, `CREATE TABLE data AS SELECT DISTINCT point_id, point_name, ts, epoch_ms(ts) AS timestamp,
+	w.execute(t, `CREATE TABLE data AS SELECT DISTINCT point_id, point_name, ts, epoch_ms(ts) AS timestamp,
 			nullif(((point_id * 37 + epoch_ms(ts) // 3600000 * 13) % 101)::DOUBLE, 7) AS value, (point_id % 3)::INTEGER AS quality,
 			(epoch_ms(ts) // 3600000 % 4)::INTEGER AS flags, CASE WHEN ts < '2024-05-20' THEN 'cold' ELSE 'hot' END AS tier
 		FROM (SELECT point_id, point_name FROM lake.points WHERE point_id < 13), (
@@ -40,7 +40,7 @@ func newWorld(t testing.TB) *world {
 			UNION ALL SELECT unnest(generate_series(TIMESTAMP '2024-05-25', TIMESTAMP '2024-06-05', INTERVAL 1 DAY)))
 		WHERE ts >= '2024-01-01' AND (point_id <> 5 OR month(ts) <> 3) AND (point_id <> 11 OR ts < '2024-03-01')`)
 	// Months; from May 20 on days; one point in a region of all time; bounds that are those of the rows for another.
-	w.exec(t, `CREATE TABLE regions AS
+	w.execute(t, `CREATE TABLE regions AS
 		SELECT row_number() OVER () AS region, point_id, point_name, t_min, t_max FROM (
 			SELECT point_id, point_name,
 				CASE WHEN point_id = 12 THEN TIMESTAMP '2023-12-01' WHEN point_id = 7 THEN min(ts) ELSE span END AS t_min,
@@ -49,20 +49,20 @@ func newWorld(t testing.TB) *world {
 					ELSE span + INTERVAL 1 DAY - INTERVAL 1 MILLISECOND END AS t_max
 			FROM (SELECT *, CASE WHEN point_id = 12 THEN NULL WHEN ts < '2024-05-20' THEN date_trunc('month', ts) ELSE date_trunc('day', ts) END AS span FROM data)
 			GROUP BY point_id, point_name, span)`)
-	w.exec(t, `CREATE TABLE located AS SELECT d.*, NULL::INTEGER AS no_point_id, NULL::VARCHAR AS no_point_name, NULL::TIMESTAMP AS no_ts, NULL::BIGINT AS no_timestamp,
+	w.execute(t, `CREATE TABLE located AS SELECT d.*, NULL::INTEGER AS no_point_id, NULL::VARCHAR AS no_point_name, NULL::TIMESTAMP AS no_ts, NULL::BIGINT AS no_timestamp,
 			NULL::DOUBLE AS no_value, NULL::INTEGER AS no_quality, NULL::INTEGER AS no_flags, NULL::VARCHAR AS no_tier, r.region FROM data d JOIN regions r ON d.point_id = r.point_id AND d.ts BETWEEN r.t_min AND r.t_max ORDER BY point_id, ts`)
-	if n := list(t, w.Conn, `SELECT (SELECT count(*) FROM data) || ' ' || count(*) || ' ' || count(DISTINCT (point_id, ts)) FROM located`)[0]; strings.Fields(n)[0] != strings.Fields(n)[1] || strings.Fields(n)[0] != strings.Fields(n)[2] {
+	if n := listed(t, w.Conn, `SELECT (SELECT count(*) FROM data) || ' ' || count(*) || ' ' || count(DISTINCT (point_id, ts)) FROM located`)[0]; strings.Fields(n)[0] != strings.Fields(n)[1] || strings.Fields(n)[0] != strings.Fields(n)[2] {
 		t.Fatalf("rows, rows in a region, different ones: %s", n)
 	}
-	w.exec(t, `CREATE TABLE selected (region BIGINT)`)
+	w.execute(t, `CREATE TABLE selected (region BIGINT)`)
 	w.full, w.pruned = w.connect(t), w.connect(t)
-	exec(t, w.full, `CREATE TEMP VIEW samples AS SELECT point_id, point_name, ts, timestamp, value, quality, flags, tier FROM located`)
-	exec(t, w.full, latestOf("data"))
-	exec(t, w.full, `CREATE TEMP VIEW timeseries AS SELECT point_id, timestamp, value, quality, flags FROM samples`)
-	w.exec(t, `CREATE TABLE latest_points (point_id INTEGER)`)
+	execute(t, w.full, `CREATE TEMP VIEW samples AS SELECT point_id, point_name, ts, timestamp, value, quality, flags, tier FROM located`)
+	execute(t, w.full, latestOf("data"))
+	execute(t, w.full, `CREATE TEMP VIEW timeseries AS SELECT point_id, timestamp, value, quality, flags FROM samples`)
+	w.execute(t, `CREATE TABLE latest_points (point_id INTEGER)`)
 	w.prune(t, nil)
-	exec(t, w.pruned, latestOf("(FROM data SEMI JOIN latest_points USING (point_id))"))
-	exec(t, w.pruned, `CREATE TEMP VIEW timeseries AS SELECT point_id, timestamp, value, quality, flags FROM samples`)
+	execute(t, w.pruned, latestOf("(FROM data SEMI JOIN latest_points USING (point_id))"))
+	execute(t, w.pruned, `CREATE TEMP VIEW timeseries AS SELECT point_id, timestamp, value, quality, flags FROM samples`)
 	return w
 }
 
@@ -71,7 +71,7 @@ func latestOf(from string) string {
 }
 
 // prune makes what was found to be needed all there is, and counts the regions.
-func (w *world) prune(t testing.TB, all []scan) (regions int) {
+func (w *stubs) prune(t testing.TB, all []scan) (regions int) {
 	wheres := map[string][]string{"samples": {"FALSE"}, "latest": {"FALSE"}}
 	columns := map[string]bool{}
 	ts := nothing
@@ -92,15 +92,15 @@ func (w *world) prune(t testing.TB, all []scan) (regions int) {
 			items = append(items, "no_"+c.name+" AS "+c.name)
 		}
 	}
-	w.exec(t, `TRUNCATE selected`)
+	w.execute(t, `TRUNCATE selected`)
 	result, err := w.ExecContext(t.Context(), `INSERT INTO selected SELECT region FROM regions WHERE `+strings.Join(wheres["samples"], " OR "))
 	if err != nil {
 		t.Fatalf("%v: %v", wheres["samples"], err)
 	}
 	if len(wheres["latest"]) > 1 {
-		w.exec(t, `CREATE OR REPLACE TABLE latest_points AS SELECT DISTINCT point_id FROM regions WHERE `+strings.Join(wheres["latest"], " OR "))
+		w.execute(t, `CREATE OR REPLACE TABLE latest_points AS SELECT DISTINCT point_id FROM regions WHERE `+strings.Join(wheres["latest"], " OR "))
 	}
-	exec(t, w.pruned, fmt.Sprintf(`CREATE OR REPLACE TEMP VIEW samples AS SELECT %s FROM (
+	execute(t, w.pruned, fmt.Sprintf(`CREATE OR REPLACE TEMP VIEW samples AS SELECT %s FROM (
 		FROM located SEMI JOIN selected USING (region) WHERE timestamp BETWEEN (%d) AND (%d))`, strings.Join(items, ", "), ts.from, ts.to))
 	n, err := result.RowsAffected()
 	if err != nil {
@@ -120,9 +120,9 @@ func answer(conn *sql.Conn, query string, t testing.TB) (string, error) {
 type fuzzResult struct{ queries, invalid, unplanned, unsound, selected, all, empty int }
 
 // fuzz answers n random queries both ways; report is told of each difference.
-func (w *world) fuzz(t testing.TB, seed uint64, n int, report func(query, detail string) (goOn bool)) (res fuzzResult) {
+func (w *stubs) fuzz(t testing.TB, seed uint64, n int, report func(query, detail string) (goOn bool)) (res fuzzResult) {
 	g := generator{rand.New(rand.NewPCG(seed, 1))}
-	total, _ := strconv.Atoi(list(t, w.Conn, `SELECT count(*) FROM regions`)[0])
+	total, _ := strconv.Atoi(listed(t, w.Conn, `SELECT count(*) FROM regions`)[0])
 	for res.queries < n {
 		q := g.query()
 		want, err := answer(w.full, q, t)
@@ -183,7 +183,7 @@ func TestFuzzSelection(t *testing.T) {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
 				bad := 0
-				results[i] = newWorld(t).fuzz(t, seed+uint64(i), (n+workers-1)/workers, func(q, detail string) bool {
+				results[i] = newStubs(t).fuzz(t, seed+uint64(i), (n+workers-1)/workers, func(q, detail string) bool {
 					t.Errorf("other answer over what was selected\n\t%s\n\t%s", q, detail)
 					bad++
 					return bad < 5
@@ -211,7 +211,7 @@ func TestFuzzSelection(t *testing.T) {
 
 // TestFuzzNotices: rules that are not sound are found, soon.
 func TestFuzzNotices(t *testing.T) {
-	w := newWorld(t)
+	w := newStubs(t)
 	for _, rule := range []string{"time", "outer", "limit", "span"} {
 		t.Run(rule, func(t *testing.T) {
 			testMutation = rule

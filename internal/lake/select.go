@@ -380,7 +380,7 @@ type cond struct {
 // equal says that rows of a source are needed only with a row of another one that
 // has the same value in the column on.
 type equal struct {
-	other *source
+	other *origin
 	on    string
 }
 
@@ -1105,7 +1105,7 @@ func (s *origin) where() string {
 		add(k.sql(k.group.from(k.locals)))
 	}
 	for _, on := range []string{"point_id", "point_name"} {
-		for _, o := range s.partners(on, []*source{s})[1:] {
+		for _, o := range s.partners(on, []*origin{s})[1:] {
 			for _, c := range o.conds {
 				if c.on == on {
 					add(c.sql)
@@ -1133,7 +1133,7 @@ func (s *origin) where() string {
 
 // partners are the sources that a row is needed with only if they have the same
 // value in the column on, also by way of others; seen are those known.
-func (s *source) partners(on string, seen []*source) []*source {
+func (s *origin) partners(on string, seen []*origin) []*origin {
 	for _, e := range s.equals {
 		if e.on == on && !slices.Contains(seen, e.other) {
 			seen = e.other.partners(on, append(seen, e.other))

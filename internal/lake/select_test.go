@@ -163,16 +163,16 @@ func TestScansRefuse(t *testing.T) {
 // TestNow: within a transaction now() of the plan is that of the run.
 func TestNow(t *testing.T) {
 	p := smallLake(t)
-	p.exec(t, `BEGIN`)
-	defer p.exec(t, `ROLLBACK`)
-	now := list(t, p.Conn, `SELECT epoch_us(now())`)
+	p.execute(t, `BEGIN`)
+	defer p.execute(t, `ROLLBACK`)
+	now := listed(t, p.Conn, `SELECT epoch_us(now())`)
 	time.Sleep(5 * time.Millisecond)
 	got, err := scans(t.Context(), p.Conn, `SELECT * FROM samples WHERE ts <= now()::TIMESTAMP`)
 	if err != nil || len(got) != 1 || !strings.Contains(got[0].Where, now[0]) {
 		t.Errorf("%v %v, want %s in it", got, err, now[0])
 	}
 	time.Sleep(5 * time.Millisecond)
-	if again := list(t, p.Conn, `SELECT epoch_us(now())`); again[0] != now[0] {
+	if again := listed(t, p.Conn, `SELECT epoch_us(now())`); again[0] != now[0] {
 		t.Errorf("now() moved from %s to %s", now[0], again[0])
 	}
 }
@@ -180,10 +180,10 @@ func TestNow(t *testing.T) {
 // BenchmarkSelection: 35 months of 4,500 points, from the text to the regions.
 func BenchmarkSelection(b *testing.B) {
 	p := newPlanner(b)
-	p.exec(b, `SET threads=2`)
-	p.exec(b, `INSERT INTO lake.points (point_id, point_name, id, name, site, system, equipment) SELECT i, 'Building' || i % 7 || '.HVAC.AHU' || i % 40 || '.Point' || i, i,
+	p.execute(b, `SET threads=2`)
+	p.execute(b, `INSERT INTO lake.points (point_id, point_name, id, name, site, system, equipment) SELECT i, 'Building' || i % 7 || '.HVAC.AHU' || i % 40 || '.Point' || i, i,
 		'Building' || i % 7 || '.HVAC.AHU' || i % 40 || '.Point' || i, 'S' || i % 3, ['HVAC', 'ELEC', 'WATER', 'AIR'][1 + i % 4], 'E' || i FROM range(1, 4501) t(i)`)
-	p.exec(b, `CREATE TABLE regions AS SELECT point_id, point_name, m AS t_min, m + INTERVAL 1 MONTH - INTERVAL 1 MILLISECOND AS t_max
+	p.execute(b, `CREATE TABLE regions AS SELECT point_id, point_name, m AS t_min, m + INTERVAL 1 MONTH - INTERVAL 1 MILLISECOND AS t_max
 		FROM lake.points, generate_series(TIMESTAMP '2022-01-01', TIMESTAMP '2024-11-01', INTERVAL 1 MONTH) s(m) ORDER BY m, point_id`)
 	for _, c := range []struct{ name, query string }{
 		{"point", `SELECT avg(value) FROM samples WHERE point_id = 17 AND ts >= '2024-03-01' AND ts < '2024-04-01'`},

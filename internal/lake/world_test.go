@@ -248,8 +248,8 @@ func (w *world) oracle() *sql.Conn {
 	return conn
 }
 
-// answer is the rows of a statement in an order of their own.
-func answer(t testing.TB, conn *sql.Conn, text string) ([]string, error) {
+// reply is the rows of a statement in an order of their own.
+func reply(t testing.TB, conn *sql.Conn, text string) ([]string, error) {
 	t.Helper()
 	rows, err := conn.QueryContext(t.Context(), text)
 	if err != nil {
@@ -283,7 +283,7 @@ func line(cells []sql.NullString) string {
 	return strings.Join(parts, " | ")
 }
 
-// ask is what a lake answers, like answer.
+// ask is what a lake answers, like reply.
 func ask(t testing.TB, l *Lake, q Query) ([]string, Stats, error) {
 	t.Helper()
 	r, err := l.Rows(t.Context(), q, 1_000_000)
@@ -304,7 +304,7 @@ func varchar(text string) string { return "SELECT CAST(COLUMNS(*) AS VARCHAR) FR
 // same compares the lake's answer with that of one table that holds the truth.
 func (w *world) same(oracle *sql.Conn, q Query) Stats {
 	w.t.Helper()
-	want, err := answer(w.t, oracle, varchar(q.SQL))
+	want, err := reply(w.t, oracle, varchar(q.SQL))
 	if err != nil {
 		w.t.Fatalf("the oracle: %v\n%s", err, q.SQL)
 	}
