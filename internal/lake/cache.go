@@ -155,8 +155,8 @@ func (c *Cache) fail(what string, err error) error {
 	return err
 }
 
-func (c *Cache) file(sha string) string     { return filepath.Join(c.dir, filesDir, sha+parquetExt) }
-func (c *Cache) verified(sha string) string { return filepath.Join(c.dir, verifiedDir, sha) }
+func (c *Cache) file(sha string) string     { return c.dir + "/" + filesDir + "/" + sha + parquetExt }
+func (c *Cache) verified(sha string) string { return c.dir + "/" + verifiedDir + "/" + sha }
 
 // total is the file of that name, locked.
 type total struct{ f *os.File }
@@ -449,7 +449,7 @@ type Pins struct {
 	seq   atomic.Int64 // for names of temporary files
 
 	mu      sync.Mutex
-	held    map[string]*pin // by SHA-256: the files at path(SHA-256)
+	held    map[string]*pin // by SHA-256
 	catalog map[string]*pin // by id, see catalog.go
 	points  *pointsFile
 }
@@ -457,9 +457,9 @@ type Pins struct {
 // pin is a verified file of the session's folder.
 type pin struct {
 	path    string
-	stamp   stamp // when it was verified
-	link    bool  // to an object of the store, which must never be touched
-	touched time.Time
+	stamp   stamp     // when it was verified
+	link    bool      // to an object of the store, which must never be touched
+	touched time.Time // guarded by Pins.mu
 }
 
 // Pin begins a session, and sweeps those of dead processes.
@@ -547,8 +547,11 @@ func (p *Pins) Close() error {
 	return nil
 }
 
-// path is where the session has the file with this SHA-256.
-func (p *Pins) path(sha string) string { return filepath.Join(p.dir, sha+parquetExt) }
+// path is a new path for the file with this SHA-256. Each is given once: two
+// goroutines that pin a file at the same time have two links to it.
+func (p *Pins) path(sha string) string {
+	return p.dir + "/" + sha + "-" + strconv.FormatInt(p.seq.Add(1), 10) + parquetExt
+}
 
 // temp is a new name in the session's folder.
 func (p *Pins) temp() string {
@@ -582,7 +585,9 @@ func (p *Pins) reuse(in map[string]*pin, key string) (*pin, bool) {
 		return n, true
 	}
 	p.mu.Lock()
-	delete(in, key)
+	if in[key] == n { // else another goroutine has been here
+		delete(in, key)
+	}
 	p.mu.Unlock()
 	remove(n.path)
 	return nil, false
@@ -592,10 +597,15 @@ func (p *Pins) reuse(in map[string]*pin, key string) (*pin, bool) {
 // to someone else, or was evicted and lives in this session only.
 func (p *Pins) touch(key string, n *pin) {
 	now := p.cache.now()
-	if now.Sub(n.touched).Abs() < touchStep {
+	p.mu.Lock()
+	due := now.Sub(n.touched).Abs() >= touchStep
+	if due {
+		n.touched = now
+	}
+	p.mu.Unlock()
+	if !due {
 		return
 	}
-	n.touched = now
 	if !n.link {
 		_ = os.Chtimes(n.path, now, time.Time{})
 		return

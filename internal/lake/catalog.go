@@ -417,8 +417,17 @@ func encodeCatalog(mem memory.Allocator, m *manifests.Manifest) ([]byte, error) 
 	return out.Bytes(), nil
 }
 
-// catalogProperties: measured over 35 months of 4,500 points, see BenchmarkCatalog.
-var catalogProperties = parquet.NewWriterProperties(
-	parquet.WithCreatedBy(catalogFormat),
-	parquet.WithCompression(compress.Codecs.Snappy),
-)
+// catalogProperties: the columns that selecting files reads are not compressed,
+// and those whose values seldom repeat have no dictionary. Over 35 months of
+// 4,500 points DuckDB reads the former in 17 ms of processor time (all of it
+// Snappy: 27 ms, zstd: 34 ms) and the whole takes 18 MB (30 MB, 17 MB).
+var catalogProperties = func() *parquet.WriterProperties {
+	o := []parquet.WriterProperty{parquet.WithCreatedBy(catalogFormat), parquet.WithCompression(compress.Codecs.Zstd)}
+	for _, c := range []string{"month", "point_id", "bytes", "samples", "t_min", "t_max"} {
+		o = append(o, parquet.WithCompressionFor(c, compress.Codecs.Uncompressed))
+	}
+	for _, c := range []string{"point_id", "name", "path", "bytes", "etag", "sha256", "rows_sha256", "samples", "first", "last"} {
+		o = append(o, parquet.WithDictionaryFor(c, false))
+	}
+	return parquet.NewWriterProperties(o...)
+}()

@@ -8,8 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,16 +65,42 @@ func (p *Pins) Fetch(ctx context.Context, store object.Store, files []File, work
 	}
 	first := make(map[version]int, len(files))
 	same := make([]int, len(files))
+	var wanted []int // the first of each
+	for i := range files {
+		if err := files[i].check(); err != nil {
+			return nil, err
+		}
+		id := version{files[i].Key, files[i].SHA256}
+		j, again := first[id]
+		if !again {
+			j = i
+			first[id] = i
+			wanted = append(wanted, i)
+		}
+		same[i] = j
+	}
 	out := make([]Local, len(files))
+	// What is at hand goes quickest in large pieces: a goroutine for each file
+	// would cost as much as what it does.
+	var quick sync.WaitGroup
+	for piece := range slices.Chunk(wanted, max(64, (len(wanted)+1)/2)) {
+		quick.Go(func() {
+			var fs []*File
+			for _, i := range piece {
+				fs = append(fs, &files[i])
+			}
+			for k, path := range f.atHand(ctx, fs) {
+				out[piece[k]].Path = path
+			}
+		})
+	}
+	quick.Wait()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, workers))
-	for i := range files {
-		id := version{files[i].Key, files[i].SHA256}
-		if j, again := first[id]; again {
-			same[i] = j
+	for _, i := range wanted {
+		if out[i].Path != "" {
 			continue
 		}
-		first[id], same[i] = i, i
 		if gctx.Err() != nil {
 			break
 		}
@@ -94,6 +119,17 @@ func (p *Pins) Fetch(ctx context.Context, store object.Store, files []File, work
 		out[i] = out[j]
 	}
 	return out, nil
+}
+
+// check refuses what must not become a part of a path.
+func (f *File) check() error {
+	if err := f.Key.Check(); err != nil {
+		return err
+	}
+	if !sample.IsSHA256(f.SHA256) {
+		return fault.Errorf(fault.Invalid, "%s: sha256 %.80q is not 64 hex digits", f.Key, f.SHA256)
+	}
+	return nil
 }
 
 // Missing says how many of the files a Fetch would have to fetch, or, of a
@@ -143,27 +179,73 @@ type fetch struct {
 	manifests map[utc.Month]*manifests.Manifest // as they are now
 }
 
+// atHand pins those of the files that need neither the store's bytes nor a
+// hash, and returns their paths, "" for the others. Whatever goes wrong is left
+// to one.
+func (f *fetch) atHand(ctx context.Context, files []*File) []string {
+	p, paths := f.pins, make([]string, len(files))
+	var at []int
+	var keys []object.Key
+	var to []string
+	for i, file := range files {
+		if n, ok := p.reuse(p.held, file.SHA256); ok {
+			paths[i] = n.path
+			continue
+		}
+		path := p.path(file.SHA256)
+		if f.linker != nil && !f.noLink.Load() {
+			at, keys, to = append(at, i), append(keys, file.Key), append(to, path)
+			continue
+		}
+		if os.Link(f.cache.file(file.SHA256), path) != nil {
+			continue
+		}
+		// What counts from here on is what was linked, whatever happens to the cache.
+		if st, err := lstat(path); err == nil && st.sound(file.Bytes) {
+			paths[i] = p.hold(p.held, file.SHA256, path, st, false).path
+		} else {
+			remove(path)
+		}
+	}
+	if len(keys) == 0 {
+		return paths
+	}
+	for k, err := range f.linker.Link(ctx, keys, to) {
+		if errors.Is(err, object.ErrNoLink) {
+			f.noLink.Store(true)
+		}
+		if err != nil {
+			continue
+		}
+		sha := files[at[k]].SHA256
+		st, err := lstat(to[k])
+		if err == nil && st.regular {
+			if was, _ := os.Readlink(f.cache.verified(sha)); was == st.stamp.String() {
+				paths[at[k]] = p.hold(p.held, sha, to[k], st, true).path
+				continue
+			}
+		}
+		remove(to[k])
+	}
+	return paths
+}
+
+// one pins a file that was not at hand.
 func (f *fetch) one(ctx context.Context, file *File) (Local, error) {
-	if err := file.Key.Check(); err != nil {
-		return Local{}, err
-	}
-	if !sample.IsSHA256(file.SHA256) {
-		return Local{}, fault.Errorf(fault.Invalid, "%s: sha256 %.80q is not 64 hex digits", file.Key, file.SHA256)
-	}
 	release, err := f.cache.busy.take(ctx, file.SHA256)
 	if err != nil {
 		return Local{}, err
 	}
 	defer release()
-	if n, ok := f.pins.reuse(f.pins.held, file.SHA256); ok {
-		return Local{Path: n.path}, nil
+	// Another goroutine may have fetched it meanwhile.
+	if paths := f.atHand(ctx, []*File{file}); paths[0] != "" {
+		return Local{Path: paths[0]}, nil
 	}
 	if f.linker != nil && !f.noLink.Load() {
 		l, err := f.link(ctx, file)
 		if !errors.Is(err, object.ErrNoLink) {
 			return l, err
 		}
-		f.noLink.Store(true)
 	}
 	path, ok, err := f.cached(ctx, file)
 	if err != nil {
@@ -179,18 +261,12 @@ func (f *fetch) one(ctx context.Context, file *File) (Local, error) {
 func (f *fetch) cached(ctx context.Context, file *File) (path string, ok bool, err error) {
 	p, from, to := f.pins, f.cache.file(file.SHA256), f.pins.path(file.SHA256)
 	err = os.Link(from, to)
-	if errors.Is(err, fs.ErrExist) { // left by a fetch that failed
-		if err = remove(to); err == nil {
-			err = os.Link(from, to)
-		}
-	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
 	}
 	if err != nil {
 		return "", false, err
 	}
-	// What counts from here on is what was linked, whatever happens to the cache.
 	st, err := lstat(to)
 	if err == nil && !st.sound(file.Bytes) {
 		st, ok, err = f.reverify(ctx, file, from, to, st)
@@ -201,8 +277,7 @@ func (f *fetch) cached(ctx context.Context, file *File) (path string, ok bool, e
 	if err != nil {
 		return "", false, err
 	}
-	p.hold(p.held, file.SHA256, to, st, false)
-	return to, true, nil
+	return p.hold(p.held, file.SHA256, to, st, false).path, true, nil
 }
 
 // reverify settles a copy that does not look as verified copies do: damaged, or
@@ -237,16 +312,16 @@ func (f *fetch) copy(ctx context.Context, file *File) (Local, error) {
 	}
 	h := sha256.Sum256(data)
 	sum := hex.EncodeToString(h[:])
-	to, pending := f.pins.path(sum), sum != file.SHA256
+	pending := sum != file.SHA256
 	if pending {
 		if err := f.judge(ctx, file, sum, data); err != nil {
 			return Local{}, err
 		}
-		to = f.pendingPath(sum)
 	}
 	if err := ctx.Err(); err != nil {
 		return Local{}, err
 	}
+	to := f.pins.path(sum)
 	st, err := f.pins.write(to, data)
 	if err == nil {
 		err = f.pins.share(to, f.cache.file(sum), st.stamp.size)
@@ -261,22 +336,11 @@ func (f *fetch) copy(ctx context.Context, file *File) (Local, error) {
 	return Local{Path: to, Pending: pending}, nil
 }
 
-// pendingPath is a path of its own for each time that an object is found
-// pending: the session's file of that hash may be in use.
-func (f *fetch) pendingPath(sum string) string {
-	return filepath.Join(f.pins.dir, sum+"-"+strconv.FormatInt(f.pins.seq.Add(1), 10)+parquetExt)
-}
-
-// link pins an object of a directory store where it lies. The error is
-// ErrNoLink if that can not be.
+// link pins an object of a directory store where it lies, and verifies it. The
+// error is ErrNoLink if that can not be.
 func (f *fetch) link(ctx context.Context, file *File) (Local, error) {
 	to := f.pins.path(file.SHA256)
-	_, err := f.linker.Link(ctx, file.Key, to)
-	if errors.Is(err, fs.ErrExist) { // left by a fetch that failed
-		if err = remove(to); err == nil {
-			_, err = f.linker.Link(ctx, file.Key, to)
-		}
-	}
+	err := f.linker.Link(ctx, []object.Key{file.Key}, []string{to})[0]
 	if fault.Is(err, fault.NotExist) {
 		return Local{}, f.missing(ctx, file)
 	}
@@ -287,9 +351,9 @@ func (f *fetch) link(ctx context.Context, file *File) (Local, error) {
 	if err != nil {
 		return Local{}, f.cache.fail("use", err)
 	}
-	if was, _ := os.Readlink(f.cache.verified(file.SHA256)); was == st.stamp.String() {
-		f.pins.hold(f.pins.held, file.SHA256, to, st, true)
-		return Local{Path: to}, nil
+	if !st.regular { // Get says what it is
+		remove(to)
+		return Local{}, object.ErrNoLink
 	}
 	sum, err := hashFile(ctx, to)
 	pending := err == nil && sum != file.SHA256
@@ -300,7 +364,7 @@ func (f *fetch) link(ctx context.Context, file *File) (Local, error) {
 				remove(to)
 				return Local{}, err
 			}
-			final := f.pendingPath(sum)
+			final := f.pins.path(sum)
 			err = os.Rename(to, final)
 			to = final
 		}

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -115,14 +116,20 @@ func positional() error {
 	return fault.Hint(fault.Errorf(fault.Usage, "parameters need names, not ? or $1"), "write $name, and --param name=value")
 }
 
-// place says where in the text an error is, from DuckDB's offset in bytes.
+// place says where in the text an error is, from DuckDB's offset in characters.
 func place(text, position string) string {
-	n := 0
-	if _, err := fmt.Sscan(position, &n); err != nil || n < 0 || n > len(text) {
+	n, err := strconv.Atoi(position)
+	before := []rune(text)
+	if err != nil || n < 0 || n > len(before) {
 		return ""
 	}
-	line := 1 + strings.Count(text[:n], "\n")
-	col := 1 + utf8.RuneCountInString(text[strings.LastIndex(text[:n], "\n")+1:n])
+	before = before[:n]
+	line, col := 1, 1
+	for _, r := range before {
+		if col++; r == '\n' {
+			line, col = line+1, 1
+		}
+	}
 	return fmt.Sprintf(" (line %d, column %d)", line, col)
 }
 
@@ -134,7 +141,8 @@ var tableFunctions = setOf(`range generate_series unnest repeat repeat_row json_
 
 // forbidden are functions that change a state, stall, run other SQL, or are DuckDB's own.
 var forbidden = setOf(`sleep_ms pg_sleep write_log nextval currval setseed json_serialize_plan json_serialize_sql json_deserialize_sql
-	parse_duckdb_log_message variant_bytes_to_variant create_sort_key stats vector_type`)
+	parse_duckdb_log_message variant_bytes_to_variant create_sort_key stats vector_type
+	combine finalize remap_struct constant_or_null`)
 
 func setOf(names string) map[string]bool {
 	m := map[string]bool{}

@@ -47,7 +47,10 @@ func (p *planner) connect(t testing.TB) *sql.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	for _, s := range []string{`SET TimeZone='UTC'`, `SET disabled_optimizers='column_lifetime'`, `SET threads=1`} {
+	// Two optimizers of DuckDB 1.5.6 are at fault: top_n_window_elimination fails
+	// with an internal error on row_number() over a view with a SEMI JOIN in it, and
+	// join_filter_pushdown takes a join's filter below a LIMIT, which gives other rows.
+	for _, s := range []string{`SET TimeZone='UTC'`, "SET disabled_optimizers = " + quote(disabledOptimizers), `SET threads=1`} {
 		if _, err := conn.ExecContext(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}

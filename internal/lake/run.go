@@ -130,8 +130,8 @@ func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p, err := l.plan(ctx, q)
-	if err != nil {
-		return nil, errors.Join(userError(ctx, err), l.pretend(context.WithoutCancel(ctx)))
+	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
+		return nil, err
 	}
 	e := &Explanation{Statement: p.stmt.SQL, Planned: p.why == "", Why: p.why, Scans: []string{}, Hot: []HotRange{}, Files: len(p.files)}
 	for _, s := range p.scans {
@@ -156,7 +156,7 @@ func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 		}
 		e.HotRows = p.hot.rows
 	}
-	return e, l.pretend(ctx)
+	return e, nil
 }
 
 // plan works out what a query can touch.
@@ -184,9 +184,6 @@ func (l *Lake) plan(ctx context.Context, q Query) (*plan, error) {
 
 // choose lists the manifests and works out scans, files and hot ranges anew.
 func (l *Lake) choose(ctx context.Context, p *plan) error {
-	if err := l.pretend(ctx); err != nil {
-		return err
-	}
 	lap := time.Now()
 	if err := l.refresh(ctx); err != nil {
 		return err
@@ -194,10 +191,19 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 	p.stats.Catalog += time.Since(lap)
 	lap = time.Now()
 	defer func() { p.stats.Plan += time.Since(lap) }()
+	// Within a transaction now() and current_date stand still: what is selected
+	// by them is what runs by them.
+	if err := l.exec(ctx, "BEGIN"); err != nil {
+		return err
+	}
 	var err error
 	p.why, p.files, p.hot = "", nil, nil
 	if p.scans, err = scans(ctx, l.conn, p.stmt.SQL); err != nil {
-		if ctx.Err() != nil || fault.KindOf(err) != fault.Internal {
+		if ctx.Err() != nil || fault.Is(err, fault.Usage) {
+			return err
+		}
+		// It may have ended the transaction.
+		if err := cmp.Or(l.exec(ctx, "ROLLBACK"), l.exec(ctx, "BEGIN")); err != nil {
 			return err
 		}
 		p.why = err.Error()
@@ -338,7 +344,7 @@ func guardRows(rows, limit int64) error {
 }
 
 // prepare brings all that a query needs, and lets the views stand for it. The
-// caller runs the statement and then calls pretend, also after an error.
+// caller runs the statement and then calls done, also after an error.
 func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
 	p, err := l.plan(ctx, q)
 	if err != nil {
@@ -356,10 +362,30 @@ func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
 			return nil, fault.Hint(fault.Errorf(fault.Transient, "the archive kept changing while the query was prepared; it was planned %d times", attempts),
 				"a job is writing these months: run the query again in a minute")
 		}
+		if err := l.done(ctx, err); err != nil {
+			return nil, err
+		}
 		if err := l.choose(ctx, p); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// done ends what a query began: its transaction, the views that stood for its
+// rows, and the tables that held them. After an error the transaction is undone,
+// and with it perhaps what was loaded: all of it is loaded anew.
+func (l *Lake) done(ctx context.Context, err error) error {
+	ctx = context.WithoutCancel(ctx)
+	end := "COMMIT"
+	if err != nil {
+		end = "ROLLBACK"
+		l.catalog, l.points, l.groups, l.loaded = nil, nil, nil, map[utc.Month]string{}
+	}
+	// There is none if it failed to begin, or was not needed.
+	if eerr := l.exec(ctx, end); eerr != nil && !strings.Contains(eerr.Error(), "no transaction is active") {
+		return eerr
+	}
+	return l.pretend(ctx)
 }
 
 // bring fetches, extracts and points the views at what came. errStale means
@@ -704,7 +730,7 @@ func (l *Lake) run(ctx context.Context, q Query, f func(*plan) error, stats *Sta
 		p.stats.Run, p.stats.Total = time.Since(lap), time.Since(p.start)
 		*stats = p.stats
 	}
-	return errors.Join(userError(ctx, err), l.pretend(context.WithoutCancel(ctx)))
+	return errors.Join(userError(ctx, err), l.done(ctx, err))
 }
 
 // userError classifies what DuckDB said of a statement that passed the gate.
@@ -725,10 +751,6 @@ func userError(ctx context.Context, err error) error {
 		return fault.Hint(fault.Wrap(fault.Unavailable, err), "give it more with --memory, or narrow the query; what does not fit is spilled into the cache folder, but not all can be")
 	case duckdb.ErrorTypeIO:
 		return fault.Hint(fault.Wrap(fault.Unavailable, err), "is the disk of the cache folder full? --cache DIR names another one")
-	case duckdb.ErrorTypeInternal, duckdb.ErrorTypeFatal:
-		return err
-	case duckdb.ErrorTypeParser, duckdb.ErrorTypeSyntax, duckdb.ErrorTypeBinder, duckdb.ErrorTypeCatalog:
-		return fault.Wrap(fault.Usage, err)
 	}
-	return fault.Wrap(fault.Invalid, err)
+	return queryError(d)
 }

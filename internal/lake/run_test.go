@@ -160,7 +160,7 @@ func TestLakeErrors(t *testing.T) {
 		"SELECT nope FROM samples": {fault.Usage, "nope"},
 		"SELECT * FROM sample":     {fault.Usage, "sample"},
 		"SELECT 1; SELECT 2":       {fault.Usage, "one select"},
-		"SELECT CAST(point_name AS INTEGER) FROM samples": {fault.Invalid, "Could not convert"},
+		"SELECT CAST(point_name AS INTEGER) FROM samples": {fault.Usage, "Could not convert"},
 		"SELECT * FROM archive_state":                     {-1, ""},
 	} {
 		_, _, err := ask(t, w.lake, Query{SQL: text})

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"etl/internal/fault"
+
 	duckdb "github.com/duckdb/duckdb-go/v2"
 )
 
@@ -112,8 +114,8 @@ func registerStubs(conn *sql.Conn) error {
 
 // scans plans the statement against the stubs, which must be what the views
 // point to, and lists its references to tables of the lake. None at all means
-// that it needs no data of the lake. An error means that nothing is known: take
-// every region.
+// that it needs no data of the lake. A Usage error is the analyst's: the statement
+// can not be answered. Any other error means that nothing is known: take every region.
 //
 // now() and current_date become constants of the plan: plan and run in one
 // transaction, where they stay the same, else rows of the moment in between are
@@ -125,23 +127,84 @@ func scans(ctx context.Context, conn *sql.Conn, query string) ([]scan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	return readPlan(text)
+	plans, err := readPlan(text)
+	if err != nil {
+		return nil, err
+	}
+	// A constant that can not be what it is compared with (ts > 'soon') is still in
+	// the plan as a cast, which fails when it is run. Say so before files are fetched.
+	for _, n := range plans {
+		for _, c := range n.casts() {
+			v, ok := literal(c.Child.Value)
+			if !ok {
+				continue
+			}
+			if _, err := conn.ExecContext(ctx, "SELECT CAST("+v+" AS "+c.Return.ID+")"); err != nil {
+				return nil, queryError(err)
+			}
+		}
+	}
+	return needed(plans), nil
 }
 
-func readPlan(text []byte) ([]scan, error) {
+// casts lists the constants of conditions that the optimizer could not cast.
+func (n *planNode) casts() (out []*planExpr) {
+	if n == nil {
+		return nil
+	}
+	if es, ok := n.expressions(); ok && n.Type == "LOGICAL_FILTER" {
+		for _, e := range es {
+			out = append(out, e.casts()...)
+		}
+	}
+	for _, c := range n.Children {
+		out = append(out, c.casts()...)
+	}
+	return out
+}
+
+func (e *planExpr) casts() (out []*planExpr) {
+	if e == nil {
+		return nil
+	}
+	switch e.Class {
+	case "BOUND_CONJUNCTION":
+		for _, c := range e.Children {
+			out = append(out, c.casts()...)
+		}
+	case "BOUND_COMPARISON", "BOUND_BETWEEN":
+		for _, c := range []*planExpr{e.Left, e.Right, e.Lower, e.Upper} {
+			if c != nil && c.Class == "BOUND_CAST" && !c.Try && c.Child != nil && c.Child.Class == "BOUND_CONSTANT" && castable[c.Return.ID] {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+func readPlan(text []byte) ([]*planNode, error) {
 	var plan struct {
 		Error   bool        `json:"error"`
+		Type    string      `json:"error_type"`
 		Message string      `json:"error_message"`
 		Plans   []*planNode `json:"plans"`
 	}
 	if err := json.Unmarshal(finite(text), &plan); err != nil {
 		return nil, fmt.Errorf("read the plan: %w", err)
 	}
-	if plan.Error || len(plan.Plans) == 0 {
-		return nil, fmt.Errorf("plan: %s", plan.Message)
+	switch {
+	case !plan.Error && len(plan.Plans) > 0:
+		return plan.Plans, nil
+	case slices.Contains([]string{"binder", "catalog", "parser", "invalid input", "conversion", "out of range"}, strings.ToLower(plan.Type)):
+		return nil, fault.Errorf(fault.Usage, "%s", stubName.ReplaceAllString(plan.Message, "$1"))
 	}
+	return nil, fmt.Errorf("plan: %s", plan.Message)
+}
+
+// needed is what the plans need of the lake.
+func needed(plans []*planNode) []scan {
 	w := &walker{ctes: map[uint64]*relation{}}
-	for _, n := range plan.Plans {
+	for _, n := range plans {
 		w.walk(n)
 	}
 	var out []scan
@@ -149,7 +212,7 @@ func readPlan(text []byte) ([]scan, error) {
 		ts := s.span()
 		out = append(out, scan{Table: s.table, Where: s.where(), Columns: s.columns, From: ts.from, To: ts.to})
 	}
-	return out, nil
+	return out
 }
 
 // finite turns the numbers that JSON has not, which DuckDB writes for constants
@@ -265,7 +328,7 @@ type (
 
 		Left, Right *planExpr // comparison
 
-		Child *planExpr `json:"child"` // cast
+		Child *planExpr `json:"child"` // cast, unnest
 		Try   bool      `json:"try_cast"`
 
 		Input          *planExpr `json:"input"` // BETWEEN
@@ -273,6 +336,11 @@ type (
 		Upper          *planExpr `json:"upper"`
 		LowerInclusive bool      `json:"lower_inclusive"`
 		UpperInclusive bool      `json:"upper_inclusive"`
+
+		Checks []struct {
+			Then *planExpr `json:"then_expr"`
+		} `json:"case_checks"`
+		Else *planExpr `json:"else_expr"`
 	}
 	planFilter struct {
 		Type       string        `json:"filter_type"`
@@ -296,6 +364,7 @@ type origin struct {
 	columns []string
 	conds   []cond
 	links   []link
+	equals  []equal
 	// refs are the references to the CTE that this scan is in the definition of: a
 	// row that none of them needs is not needed.
 	refs []*origin
@@ -304,12 +373,21 @@ type origin struct {
 // cond is a condition on the regions of a source, and what it says about ts.
 type cond struct {
 	sql string
+	on  string // the column of the point that alone it is of, else ""
 	span
+}
+
+// equal says that rows of a source are needed only with a row of another one that
+// has the same value in the column on.
+type equal struct {
+	other *origin
+	on    string
 }
 
 // link is a condition of a source on the rows of a group; it is written down at
 // the end, when all that these satisfy is known.
 type link struct {
+	on     string // as in cond
 	group  *group
 	locals []*local
 	sql    func(from string) string // from: FROM … WHERE …
@@ -421,7 +499,7 @@ func (r *relation) project(indexes []int) *relation {
 // untied is the relation beyond an operator that keeps rows depending on others.
 // Local rows stay a superset of what passes; scans end here.
 func (r *relation) untied() *relation {
-	if r == nil || !r.tied {
+	if r == nil || !r.tied || testMutation == "limit" {
 		return r
 	}
 	return unknown(len(r.cols))
@@ -453,6 +531,14 @@ func (r *relation) trace(e *planExpr) *column {
 	}
 	if e.Class == "BOUND_REF" {
 		return r.column(e)
+	}
+	if e.Class == "BOUND_CASE" { // a scalar subquery: CASE WHEN count > 1 THEN error('…') ELSE first END
+		for _, c := range e.Checks {
+			if c.Then == nil || c.Then.Class != "BOUND_FUNCTION" || c.Then.Name != "error" {
+				return nil
+			}
+		}
+		return r.trace(e.Else)
 	}
 	if sql, locals, raises, ok := r.local(e); ok && !raises {
 		return &column{sql: sql, locals: locals}
@@ -487,7 +573,8 @@ func (r *relation) filter(e *planExpr) {
 	}
 	for _, s := range r.sources() {
 		x := relaxer{r, s}
-		s.conds = append(s.conds, cond{x.relax(e, true), x.span(e, true)})
+		p, _ := x.point(e)
+		s.conds = append(s.conds, cond{x.relax(e, true), p.on, x.span(e, true)})
 	}
 	if sql, locals, raises, ok := r.local(e); ok {
 		if raises {
@@ -558,21 +645,9 @@ func (w *walker) walk(n *planNode) *relation {
 		}
 		return unknown(len(n.ChunkTypes))
 	case "LOGICAL_AGGREGATE_AND_GROUP_BY":
-		r := w.child(n)
-		es, ok := n.expressions()
-		if !ok {
-			return nil
-		}
-		out := unknown(len(n.Groups) + len(es) + len(n.Groupings))
-		// With several grouping sets a row is also in groups that have not all keys.
-		if r == nil || len(n.GroupingSets) > 1 || len(n.GroupingSets) == 1 && len(n.GroupingSets[0]) != len(n.Groups) {
-			return out
-		}
-		out.group, out.tied = r.group, r.tied
-		for i, g := range n.Groups {
-			out.cols[i] = r.trace(g)
-		}
-		return out
+		return w.aggregate(n)
+	case "LOGICAL_UNNEST":
+		return w.unnest(n)
 	case "LOGICAL_DISTINCT":
 		if n.DistinctType == "DISTINCT" {
 			return w.child(n)
@@ -674,6 +749,65 @@ func (w *walker) get(n *planNode) *relation {
 				out.group.conds = append(out.group.conds, localCond{sql, []*local{l}})
 			}
 		}
+	}
+	return out
+}
+
+// picking are the aggregates whose value is one of the values of their argument.
+var picking = setOf("first last any_value arbitrary min max")
+
+func (w *walker) aggregate(n *planNode) *relation {
+	r := w.child(n)
+	es, ok := n.expressions()
+	if !ok {
+		return nil
+	}
+	out := unknown(len(n.Groups) + len(es) + len(n.Groupings))
+	// With several grouping sets a row is also in groups that have not all keys.
+	if r == nil || len(n.GroupingSets) > 1 || len(n.GroupingSets) == 1 && len(n.GroupingSets[0]) != len(n.Groups) {
+		return out
+	}
+	if len(n.Groups) > 0 {
+		out.group, out.tied = r.group, r.tied
+		for i, g := range n.Groups {
+			out.cols[i] = r.trace(g)
+		}
+		return out
+	}
+	if r.tied {
+		return out
+	}
+	for i, e := range es {
+		if e == nil || !picking[e.Name] || len(e.Children) != 1 {
+			continue
+		}
+		if c := r.trace(e.Children[0]); c != nil { // each of them may pick another row
+			one := w.snapshot(&relation{[]*column{c}, r.group, false})
+			out.cols[i] = one.cols[0]
+			out.group.merge(one.group)
+		}
+	}
+	return out
+}
+
+// unnest multiplies each row by the elements of a list.
+func (w *walker) unnest(n *planNode) *relation {
+	r := w.child(n)
+	es, ok := n.expressions()
+	if r == nil || !ok {
+		return nil
+	}
+	out := &relation{slices.Clone(r.cols), r.group, r.tied}
+	for _, e := range es {
+		var c *column
+		if e != nil && e.Class == "BOUND_UNNEST" && e.Child != nil && e.Child.Class == "BOUND_CONSTANT" {
+			if list, ok := elements(e.Child.Value); ok {
+				one := w.constants([][]planValue{list}, 1)
+				c = one.cols[0]
+				out.group.merge(one.group)
+			}
+		}
+		out.cols = append(out.cols, c)
 	}
 	return out
 }
@@ -851,6 +985,14 @@ func (w *walker) join(n *planNode, l, r *relation) *relation {
 		if !ok {
 			continue
 		}
+		a, b := l.column(c.Left), r.column(c.Right)
+		same := op == "=" && a != nil && b != nil && a.src != nil && b.src != nil && a.name == b.name && (a.name == "point_id" || a.name == "point_name")
+		if same && j.needL {
+			a.src.equals = append(a.src.equals, equal{b.src, a.name})
+		}
+		if same && j.needR {
+			b.src.equals = append(b.src.equals, equal{a.src, a.name})
+		}
 		if j.needL {
 			if src, k, ok := linked(l, c.Left, op, r, c.Right); ok {
 				src.links = append(src.links, k)
@@ -912,36 +1054,38 @@ func linked(r *relation, e *planExpr, op string, other *relation, o *planExpr) (
 	if !ok || raises {
 		return nil, link{}, false
 	}
-	k := link{group: other.group, locals: locals}
 	for _, s := range r.sources() {
 		x := relaxer{r, s}
-		if sql, raises, ok := x.point(e); ok && !raises && (op == "=" || op == notDistinct) {
-			k.sql = func(from string) string {
-				in := "(" + sql + " IN (SELECT " + value + from + "))"
-				if op == notDistinct {
-					in = "(" + in + " OR " + sql + " IS NULL)"
-				}
-				return in
-			}
-			return s, k, true
+		k := link{group: other.group, locals: locals}
+		p, isPoint := x.point(e)
+		if isPoint && p.raises {
+			continue
 		}
-		if lo, hi, ok := x.bounds(e); ok {
-			least := func(from string) string { return "(SELECT min(" + value + ")" + from + ")" }
-			most := func(from string) string { return "(SELECT max(" + value + ")" + from + ")" }
-			switch op {
-			case "=":
-				k.sql = func(from string) string {
-					return "(" + hi + " >= " + least(from) + " AND " + lo + " <= " + most(from) + ")"
-				}
-			case ">", ">=":
-				k.sql = func(from string) string { return "(" + hi + " " + op + " " + least(from) + ")" }
-			case "<", "<=":
-				k.sql = func(from string) string { return "(" + lo + " " + op + " " + most(from) + ")" }
-			default:
+		lo, hi := p.sql, p.sql
+		if k.on = p.on; !isPoint {
+			if lo, hi, ok = x.bounds(e); !ok {
 				continue
 			}
-			return s, k, true
 		}
+		least := func(from string) string { return "(SELECT min(" + value + ")" + from + ")" }
+		most := func(from string) string { return "(SELECT max(" + value + ")" + from + ")" }
+		switch in := func(from string) string { return lo + " IN (SELECT " + value + from + ")" }; {
+		case op == "=" && isPoint:
+			k.sql = func(from string) string { return "(" + in(from) + ")" }
+		case op == notDistinct && isPoint:
+			k.sql = func(from string) string { return "(" + in(from) + " OR " + lo + " IS NULL)" }
+		case op == "=":
+			k.sql = func(from string) string {
+				return "(" + hi + " >= " + least(from) + " AND " + lo + " <= " + most(from) + ")"
+			}
+		case op == ">" || op == ">=":
+			k.sql = func(from string) string { return "(" + hi + " " + op + " " + least(from) + ")" }
+		case op == "<" || op == "<=":
+			k.sql = func(from string) string { return "(" + lo + " " + op + " " + most(from) + ")" }
+		default:
+			continue
+		}
+		return s, k, true
 	}
 	return nil, link{}, false
 }
@@ -960,6 +1104,20 @@ func (s *origin) where() string {
 	for _, k := range s.links {
 		add(k.sql(k.group.from(k.locals)))
 	}
+	for _, on := range []string{"point_id", "point_name"} {
+		for _, o := range s.partners(on, []*origin{s})[1:] {
+			for _, c := range o.conds {
+				if c.on == on {
+					add(c.sql)
+				}
+			}
+			for _, k := range o.links {
+				if k.on == on {
+					add(k.sql(k.group.from(k.locals)))
+				}
+			}
+		}
+	}
 	var refs []string
 	for _, r := range s.refs {
 		refs = append(refs, r.where())
@@ -971,6 +1129,17 @@ func (s *origin) where() string {
 		return always
 	}
 	return strings.Join(all, " AND ")
+}
+
+// partners are the sources that a row is needed with only if they have the same
+// value in the column on, also by way of others; seen are those known.
+func (s *origin) partners(on string, seen []*origin) []*origin {
+	for _, e := range s.equals {
+		if e.on == on && !slices.Contains(seen, e.other) {
+			seen = e.other.partners(on, append(seen, e.other))
+		}
+	}
+	return seen
 }
 
 // span is what the conditions say about ts.

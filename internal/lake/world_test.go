@@ -16,6 +16,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"etl/internal/object"
 	"etl/internal/object/dir"
 	"etl/internal/object/objecttest"
 	"etl/internal/sample"
@@ -31,15 +32,24 @@ type world struct {
 	t     testing.TB
 	db    string
 	conn  *sqlite.Conn // what the sensors write with
-	src   *sqlitesource.Source
-	dir   *dir.Store
-	root  string // of dir
+	src   hotTier
+	dir   *dir.Store // nil where the store is another one
+	root  string     // of dir
 	store *objecttest.Faults
 	now   time.Time
 	truth map[key]row
-	names map[int32]string
 	cache *Cache
 	lake  *Lake
+}
+
+// hotTier is what a database offers.
+type hotTier interface {
+	source.Source
+	source.Ledger
+	source.Migrator
+	source.Grouper
+	source.Latester
+	source.Historian
 }
 
 type key struct {
@@ -61,28 +71,35 @@ func day(s string) utc.Day {
 	return d
 }
 
+// newWorld is the embedded default.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, db: filepath.Join(t.TempDir(), "d1.sqlite"), now: time.Date(2024, 3, 10, 12, 0, 0, 0, time.UTC),
-		truth: map[key]row{}, names: map[int32]string{}}
+	w := &world{t: t, db: filepath.Join(t.TempDir(), "d1.sqlite")}
 	src, err := sqlitesource.Open(w.db, sqlitesource.Options{Create: true, Readers: 3, Now: func() time.Time { return w.now }})
 	w.must(err)
-	t.Cleanup(func() { src.Close() })
-	_, err = src.Migrate(t.Context())
+	w.root = filepath.Join(t.TempDir(), "r2")
+	w.dir, err = dir.Open(w.root)
+	w.must(err)
+	w.build(src, w.dir)
+	return w
+}
+
+// build makes the rest of a world around the source in the file w.db and a store.
+func (w *world) build(src hotTier, store object.Store) {
+	w.t.Helper()
+	w.now, w.truth = time.Date(2024, 3, 10, 12, 0, 0, 0, time.UTC), map[key]row{}
+	w.t.Cleanup(func() { src.Close() })
+	_, err := src.Migrate(w.t.Context())
 	w.must(err)
 	w.src = src
 	w.conn, err = sqlite.OpenConn(w.db, sqlite.OpenReadWrite)
 	w.must(err)
 	w.conn.SetBlockOnBusy()
-	t.Cleanup(func() { w.conn.Close() })
-	w.root = filepath.Join(t.TempDir(), "r2")
-	w.dir, err = dir.Open(w.root)
-	w.must(err)
-	w.store = objecttest.NewFaults(w.dir)
-	w.cache, err = OpenCache(filepath.Join(t.TempDir(), "cache"), 1<<30)
+	w.t.Cleanup(func() { w.conn.Close() })
+	w.store = objecttest.NewFaults(store)
+	w.cache, err = OpenCache(filepath.Join(w.t.TempDir(), "cache"), 1<<30)
 	w.must(err)
 	w.lake = w.open(w.options())
-	return w
 }
 
 func (w *world) options() Options {
@@ -113,9 +130,7 @@ func (w *world) exec(text string, args ...any) {
 func (w *world) point(name, system string) int32 {
 	w.t.Helper()
 	w.exec("INSERT INTO points (name, system, site) VALUES (?, ?, 'West')", name, system)
-	id := int32(w.conn.LastInsertRowID())
-	w.names[id] = name
-	return id
+	return int32(w.conn.LastInsertRowID())
 }
 
 // put upserts one sample.
@@ -233,8 +248,8 @@ func (w *world) oracle() *sql.Conn {
 	return conn
 }
 
-// answer is the rows of a statement in an order of their own.
-func answer(t testing.TB, conn *sql.Conn, text string) ([]string, error) {
+// reply is the rows of a statement in an order of their own.
+func reply(t testing.TB, conn *sql.Conn, text string) ([]string, error) {
 	t.Helper()
 	rows, err := conn.QueryContext(t.Context(), text)
 	if err != nil {
@@ -268,7 +283,7 @@ func line(cells []sql.NullString) string {
 	return strings.Join(parts, " | ")
 }
 
-// ask is what a lake answers, like answer.
+// ask is what a lake answers, like reply.
 func ask(t testing.TB, l *Lake, q Query) ([]string, Stats, error) {
 	t.Helper()
 	r, err := l.Rows(t.Context(), q, 1_000_000)
@@ -289,7 +304,7 @@ func varchar(text string) string { return "SELECT CAST(COLUMNS(*) AS VARCHAR) FR
 // same compares the lake's answer with that of one table that holds the truth.
 func (w *world) same(oracle *sql.Conn, q Query) Stats {
 	w.t.Helper()
-	want, err := answer(w.t, oracle, varchar(q.SQL))
+	want, err := reply(w.t, oracle, varchar(q.SQL))
 	if err != nil {
 		w.t.Fatalf("the oracle: %v\n%s", err, q.SQL)
 	}

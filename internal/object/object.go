@@ -97,14 +97,16 @@ type Store interface {
 type Linker interface {
 	Store
 
-	// Link makes the local path `to`, at which there must be nothing, a hard
-	// link to the object's current version, and returns the attributes of
-	// exactly that version. Later writes of the key make other files, so what
-	// the path shows stays this version; whoever writes through the path, or
-	// changes its mode or times, damages the store. An absent object is a
-	// NotExist error. ErrNoLink is in the chain if `to` can not be such a link:
-	// then Get still works.
-	Link(ctx context.Context, key Key, to string) (Attrs, error)
+	// Link makes each local path in to, at which there must be nothing, a hard
+	// link to the current version of the object with the key at the same place.
+	// Later writes of the key make other files, so what the path shows stays
+	// this version: to look at the path is to look at exactly what was linked.
+	// Whoever writes through it, or changes its mode or times, damages the store.
+	//
+	// The errors come in the same order, nil where a link was made. An absent
+	// object is a NotExist error. ErrNoLink is in the chain if the path can not
+	// be such a link; then Get tells more.
+	Link(ctx context.Context, keys []Key, to []string) []error
 }
 
 // ErrNoLink says that an object can not be hard-linked to a path: it is on

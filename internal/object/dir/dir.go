@@ -210,51 +210,49 @@ func (s *Store) Get(ctx context.Context, key object.Key) ([]byte, object.Attrs, 
 	return data, fi.attrs(key), nil
 }
 
-// Link implements object.Linker. Whatever makes linking fail but an absent
-// object is ErrNoLink: what then fails for the copy too has a better name there.
-func (s *Store) Link(ctx context.Context, key object.Key, to string) (object.Attrs, error) {
-	fail := func(err error) (object.Attrs, error) {
-		return object.Attrs{}, fmt.Errorf("link %s: %w", key, err)
+// Link implements object.Linker. It opens a folder once for all keys of it that
+// come together: to walk to each file of a month would cost four times as much
+// as to link it. Whatever makes linking fail but an absent object is ErrNoLink:
+// what then fails for the copy too has a better name there.
+func (s *Store) Link(ctx context.Context, keys []object.Key, to []string) []error {
+	errs := make([]error, len(keys))
+	var d *folder
+	defer func() { d.close() }()
+	at := "" // where d is, "" for nowhere; d is nil if there is nothing
+	for i, key := range keys {
+		errs[i] = func() error {
+			if err := cmp.Or(checkKey(key), ctx.Err()); err != nil {
+				return err
+			}
+			folder, name := split(key)
+			if folder != at {
+				d.close()
+				at = ""
+				var err error
+				if d, err = s.walk(folder); err != nil {
+					return err
+				}
+				at = folder
+			}
+			err := error(fs.ErrNotExist)
+			if d != nil {
+				err = d.link(name, to[i])
+			}
+			if err == nil {
+				return nil
+			}
+			if d != nil {
+				if fi, statErr := d.lstat(name); statErr != nil || fi != nil && !fi.isDir() {
+					return fault.Errorf(fault.Invalid, "%w: %w", object.ErrNoLink, err)
+				}
+			}
+			return fault.Wrap(fault.NotExist, fs.ErrNotExist)
+		}()
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("link %s: %w", key, errs[i])
+		}
 	}
-	if err := checkKey(key); err != nil {
-		return object.Attrs{}, fmt.Errorf("link: %w", err)
-	}
-	if err := ctx.Err(); err != nil {
-		return fail(err)
-	}
-	folder, name := split(key)
-	d, err := s.walk(folder)
-	if err != nil {
-		return fail(err)
-	}
-	if d == nil {
-		return fail(fault.Wrap(fault.NotExist, fs.ErrNotExist))
-	}
-	defer d.close()
-	fi, err := d.lstat(name)
-	if err == nil && (fi == nil || fi.isDir()) {
-		err = fs.ErrNotExist
-	}
-	if err == nil {
-		err = fi.wantRegular(string(key))
-	}
-	if err != nil {
-		return fail(s.classify(err))
-	}
-	if err := d.link(name, to); err != nil {
-		return fail(fault.Errorf(fault.Invalid, "%w: %w", object.ErrNoLink, err))
-	}
-	// The file may have been replaced since: what counts is what was linked.
-	var st unix.Stat_t
-	if err := unInterrupted(func() error { return unix.Lstat(to, &st) }); err != nil {
-		return fail(s.classify(&fs.PathError{Op: "lstat", Path: to, Err: err}))
-	}
-	fi = newInfo(&st)
-	if err := fi.wantRegular(string(key)); err != nil {
-		os.Remove(to)
-		return fail(err)
-	}
-	return fi.attrs(key), nil
+	return errs
 }
 
 // split cuts a key into the path of its folder, "." for the top, and its name in that.

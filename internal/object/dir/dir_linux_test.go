@@ -164,7 +164,7 @@ func TestCoarseTimes(t *testing.T) {
 func TestLinkAcrossFileSystems(t *testing.T) {
 	s := open(t)
 	mustPut(t, s, "k", "x")
-	if _, err := s.Link(t.Context(), "k", tmpfs(t, "size=512k")+"/k"); !errors.Is(err, object.ErrNoLink) || !errors.Is(err, syscall.EXDEV) {
+	if err := s.Link(t.Context(), []object.Key{"k"}, []string{tmpfs(t, "size=512k") + "/k"})[0]; !errors.Is(err, object.ErrNoLink) || !errors.Is(err, syscall.EXDEV) {
 		t.Fatal(err)
 	}
 }

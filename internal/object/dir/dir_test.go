@@ -999,84 +999,62 @@ func BenchmarkList(b *testing.B) {
 	}
 }
 
-// TestLink: a link shows the version that its attributes name, whatever becomes of the key.
+// TestLink: a link shows the version that was linked, whatever becomes of the key.
 func TestLink(t *testing.T) {
 	s := open(t)
 	a := mustPut(t, s, "a/b/k", "one")
+	mustPut(t, s, "a/c/k", "other")
 	to := filepath.Join(filepath.Dir(s.path), "linked")
 	if err := os.Mkdir(to, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	one, two := filepath.Join(to, "1"), filepath.Join(to, "2")
-	if got, err := s.Link(t.Context(), "a/b/k", one); err != nil || got.Key != "a/b/k" || got.Size != 3 || got.ETag != a.ETag || !got.Modified.Equal(a.Modified) {
-		t.Fatalf("%+v, %v; want %+v", got, err, a)
+	path := func(i int) string { return filepath.Join(to, strconv.Itoa(i)) }
+	link := func(key object.Key, i int) error { return s.Link(t.Context(), []object.Key{key}, []string{path(i)})[0] }
+	if err := link("a/b/k", 1); err != nil {
+		t.Fatal(err)
 	}
-	b := mustPut(t, s, "a/b/k", "second")
-	if got, err := s.Link(t.Context(), "a/b/k", two); err != nil || got.ETag != b.ETag || got.Size != 6 {
-		t.Fatalf("%+v, %v; want %+v", got, err, b)
+	if fi, err := os.Lstat(path(1)); err != nil || !fi.ModTime().Equal(a.Modified) {
+		t.Fatalf("%v, %v, want that of %+v", fi, err, a)
 	}
-	for path, want := range map[string]string{one: "one", two: "second"} {
-		if got, err := os.ReadFile(path); err != nil || string(got) != want {
-			t.Fatalf("%s: %q, %v", path, got, err)
-		}
-	}
-	wantGet(t, s, "a/b/k", "second")
-
+	mustPut(t, s, "a/b/k", "second")
 	if err := os.Symlink("k", filepath.Join(s.path, "a/b/link")); err != nil {
 		t.Fatal(err)
 	}
-	no := filepath.Join(to, "no")
-	for key, kind := range map[object.Key]fault.Kind{"a/b/none": fault.NotExist, "none/k": fault.NotExist, "a/b": fault.NotExist, "a/b/k/l": fault.NotExist, "../x": fault.Invalid, ".etl/x": fault.Invalid, "a/b/link": fault.Invalid} {
-		if _, err := s.Link(t.Context(), key, no); !fault.Is(err, kind) || errors.Is(err, object.ErrNoLink) {
-			t.Errorf("%s: %v, want kind %s", key, err, kind)
+	if err := os.Symlink("b", filepath.Join(s.path, "a/to")); err != nil {
+		t.Fatal(err)
+	}
+	keys := []object.Key{"a/b/k", "a/b/none", "none/k", "a/b", "a/c/k", "a/b/k/l", "../x", ".etl/x", "a/to/k", "a/b/k"}
+	kinds := []fault.Kind{-1, fault.NotExist, fault.NotExist, fault.NotExist, -1, fault.NotExist, fault.Invalid, fault.Invalid, fault.Invalid, -1}
+	var tos []string
+	for i := range keys {
+		tos = append(tos, path(10+i))
+	}
+	before := descriptors(t)
+	for i, err := range s.Link(t.Context(), keys, tos) {
+		if (err == nil) != (kinds[i] < 0) || err != nil && (!fault.Is(err, kinds[i]) || errors.Is(err, object.ErrNoLink) || !strings.Contains(err.Error(), string(keys[i]))) {
+			t.Errorf("%s: %v", keys[i], err)
+		}
+		if _, serr := os.Lstat(tos[i]); (serr == nil) != (err == nil) {
+			t.Errorf("%s: a failed link is left, or one is not there: %v", keys[i], serr)
 		}
 	}
-	for _, to := range []string{one, filepath.Join(to, "none", "x")} {
-		if _, err := s.Link(t.Context(), "a/b/k", to); !errors.Is(err, object.ErrNoLink) || !fault.Is(err, fault.Invalid) {
+	if after := descriptors(t); after != before {
+		t.Errorf("%d open files, %d before", after, before)
+	}
+	for i, want := range map[int]string{1: "one", 10: "second", 14: "other", 19: "second"} {
+		if got, err := os.ReadFile(path(i)); err != nil || string(got) != want {
+			t.Fatalf("%d: %q, %v", i, got, err)
+		}
+	}
+	wantGet(t, s, "a/b/k", "second")
+	for _, to := range []string{path(1), filepath.Join(to, "none", "x")} {
+		if err := s.Link(t.Context(), []object.Key{"a/b/k"}, []string{to})[0]; !errors.Is(err, object.ErrNoLink) || !fault.Is(err, fault.Invalid) {
 			t.Errorf("link to %s: %v", to, err)
 		}
 	}
-	if _, err := os.Lstat(no); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a failed link is left: %v", err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Link(ctx, "a/b/k", no); !errors.Is(err, context.Canceled) {
+	if err := s.Link(ctx, []object.Key{"a/b/k"}, []string{path(5)})[0]; !errors.Is(err, context.Canceled) {
 		t.Error(err)
-	}
-}
-
-// TestLinkWhileWritten: the attributes are always those of the linked version.
-func TestLinkWhileWritten(t *testing.T) {
-	s := open(t)
-	mustPut(t, s, "k", "0")
-	to := t.TempDir()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range 200 {
-			s.Put(t.Context(), "k", bytes.Repeat([]byte("x"), i+2), object.PutOptions{})
-		}
-	}()
-	seen := map[string]bool{}
-	for i := 0; ; i++ {
-		path := filepath.Join(to, strconv.Itoa(i))
-		a, err := s.Link(t.Context(), "k", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fi, err := os.Lstat(path)
-		if err != nil || fi.Size() != a.Size || !fi.ModTime().Equal(a.Modified) {
-			t.Fatalf("%+v but the file has %d bytes of %s; %v", a, fi.Size(), fi.ModTime(), err)
-		}
-		seen[a.ETag] = true
-		select {
-		case <-done:
-			if len(seen) < 2 {
-				t.Skip("the writer was too fast")
-			}
-			return
-		default:
-		}
 	}
 }
