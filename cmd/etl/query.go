@@ -635,7 +635,7 @@ func (o *answer) write(ctx context.Context, a *app, s *session, l *lake.Lake, q 
 	}
 	if rows.More {
 		// Also without a terminal: whoever reads the table must know.
-		fmt.Fprintf(a.stderr, "only the first %s rows are shown (--limit 0 for all, or --format csv)\n", comma(int64(len(rows.Cells))))
+		fmt.Fprintf(a.stderr, "there are more rows than the %s shown (--limit 0 for all, or --format csv)\n", comma(int64(len(rows.Cells))))
 	}
 	if note != "" {
 		fmt.Fprintln(a.stderr, note)
