@@ -129,7 +129,13 @@ const attempts = 4
 func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, err := l.plan(ctx, q)
+	p, err := l.statement(ctx, q)
+	if err == nil && len(p.stmt.Tables) > 0 {
+		var again bool
+		if again, err = l.ahead(ctx, p, l.choose); again {
+			err = l.choose(ctx, p)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(userError(ctx, err), l.pretend(context.WithoutCancel(ctx)))
 	}
@@ -159,8 +165,8 @@ func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	return e, l.pretend(ctx)
 }
 
-// plan works out what a query can touch.
-func (l *Lake) plan(ctx context.Context, q Query) (*plan, error) {
+// statement takes a query through the gate.
+func (l *Lake) statement(ctx context.Context, q Query) (*plan, error) {
 	p := &plan{tier: q.Tier, start: time.Now()}
 	var err error
 	if p.stmt, err = parse(ctx, l.conn, q.SQL, q.Params); err != nil {
@@ -176,23 +182,41 @@ func (l *Lake) plan(ctx context.Context, q Query) (*plan, error) {
 	if p.tier == Cold && l.o.Store == nil {
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--tier cold needs a store"), "give --store r2://BUCKET or file:DIR")
 	}
-	if err := l.choose(ctx, p); err != nil {
-		return nil, err
-	}
 	return p, nil
 }
 
-// choose lists the manifests and works out scans, files and hot ranges anew.
+// ahead does something with a plan by what the session knows while it hears the
+// news: most of the time of a query is waiting for those. again says that the
+// session has learnt something by which it has to be done again, or for the
+// first time; else the error is that of f.
+func (l *Lake) ahead(ctx context.Context, p *plan, f func(context.Context, *plan) error) (again bool, err error) {
+	var n *news
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		n, err = l.ask(ctx)
+		return err
+	})
+	if l.catalog != nil {
+		err = f(ctx, p)
+	}
+	lap := time.Now()
+	defer func() { p.stats.Catalog += time.Since(lap) }()
+	if err := g.Wait(); err != nil {
+		return false, err
+	}
+	again, lerr := l.learn(ctx, n)
+	if again || lerr != nil {
+		return lerr == nil, lerr
+	}
+	return false, err
+}
+
+// choose works out scans, files and hot ranges anew.
 func (l *Lake) choose(ctx context.Context, p *plan) error {
 	if err := l.pretend(ctx); err != nil {
 		return err
 	}
 	lap := time.Now()
-	if err := l.refresh(ctx); err != nil {
-		return err
-	}
-	p.stats.Catalog += time.Since(lap)
-	lap = time.Now()
 	defer func() { p.stats.Plan += time.Since(lap) }()
 	var err error
 	p.why, p.files, p.hot = "", nil, nil
@@ -214,6 +238,7 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		if err := l.unreadable(ctx, where); err != nil {
 			return err
 		}
+		l.use("lake.selected")
 		if err := l.exec(ctx, "CREATE OR REPLACE TABLE lake.selected AS SELECT month, point_id, bytes, archived FROM lake.catalog regions WHERE file AND "+where); err != nil {
 			return err
 		}
@@ -340,26 +365,40 @@ func guardRows(rows, limit int64) error {
 // prepare brings all that a query needs, and lets the views stand for it. The
 // caller runs the statement and then calls pretend, also after an error.
 func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
-	p, err := l.plan(ctx, q)
-	if err != nil {
-		return nil, err
+	p, err := l.statement(ctx, q)
+	if err != nil || len(p.stmt.Tables) == 0 {
+		return p, err
 	}
-	if len(p.scans) == 0 {
-		return p, nil
-	}
-	for {
-		err := l.bring(ctx, p)
-		if !errors.Is(err, errStale) {
-			return p, err
+	// INVARIANT: what is answered was planned by a catalog that a listing has shown
+	// which began after the query did, and after the last row was extracted.
+	known := l.catalog != nil
+	again, err := l.ahead(ctx, p, l.chooseAndBring)
+	if again {
+		if known {
+			p.stats.Replans++
 		}
+		err = l.chooseAndBring(ctx, p)
+	}
+	for errors.Is(err, errStale) {
 		if p.stats.Replans++; p.stats.Replans == attempts {
 			return nil, fault.Hint(fault.Errorf(fault.Transient, "the archive kept changing while the query was prepared; it was planned %d times", attempts),
 				"a job is writing these months: run the query again in a minute")
 		}
-		if err := l.choose(ctx, p); err != nil {
+		lap := time.Now()
+		if _, err := l.refresh(ctx); err != nil {
 			return nil, err
 		}
+		p.stats.Catalog += time.Since(lap)
+		err = l.chooseAndBring(ctx, p)
 	}
+	return p, err
+}
+
+func (l *Lake) chooseAndBring(ctx context.Context, p *plan) error {
+	if err := l.choose(ctx, p); err != nil || len(p.scans) == 0 {
+		return err
+	}
+	return l.bring(ctx, p)
 }
 
 // bring fetches, extracts and points the views at what came. errStale means
@@ -373,12 +412,14 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		if err := l.findLatest(ctx, p.tier, p.where("latest"), p); err != nil {
 			return err
 		}
+		l.use("latest")
 		views += latestView + ";\n"
 	}
 	if p.reads("archive_state") {
 		if err := l.loadRuns(ctx); err != nil {
 			return err
 		}
+		l.use("archive_state")
 		views += stateView + ";\n"
 	}
 	if p.reads("archive_files") || p.reads("archive_days") {
@@ -389,6 +430,7 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		for _, m := range l.catalog.Months {
 			months = append(months, m.Path)
 		}
+		l.use("archive_files", "archive_days")
 		views += archiveViews(months)
 	}
 	if p.reads("samples") {
@@ -396,9 +438,10 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		if err != nil {
 			return err
 		}
+		l.use("samples")
 		views += view + ";\n"
 	}
-	return l.exec(ctx, views+aliases)
+	return l.exec(ctx, views)
 }
 
 // bringSamples returns the view samples over all that came.
@@ -422,16 +465,14 @@ func (l *Lake) bringSamples(ctx context.Context, p *plan) (string, error) {
 			rows, err := l.extract(gctx, p.hot)
 			p.stats.HotRows += rows
 			p.stats.Extract += time.Since(lap)
-			return err
+			if err != nil {
+				return err
+			}
+			return l.recheck(gctx, p)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return "", err
-	}
-	if reads {
-		if err := l.recheck(ctx, p); err != nil {
-			return "", err
-		}
 	}
 	cold, err := l.arrange(ctx, p.files, files, both)
 	if err != nil {
@@ -513,6 +554,7 @@ func (l *Lake) arrange(ctx context.Context, selected []selectedFile, files []Loc
 		}
 	}
 	if b.Len() > 0 {
+		l.use("lake.cold_days")
 		if err := l.exec(ctx, b.String()); err != nil {
 			return "", err
 		}
