@@ -3,6 +3,8 @@ GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# DuckDB's Arrow interface is behind this build tag; without it the program does not compile.
+TAGS    := duckdb_arrow
 VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 # The packages that have integration tests.
@@ -15,13 +17,13 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/etl
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/etl ./cmd/etl
+	$(GO) build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/etl ./cmd/etl
 
 demo: build ## run the whole job on a made-up fleet, in ./demo
 	./bin/etl demo --dir demo
 
 test: ## run the unit and command-line tests
-	$(GO) test ./...
+	$(GO) test -tags $(TAGS) ./...
 
 servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.json examples/worker/node_modules/.package-lock.json ## install what the integration tests run against: Cloudflare's local runtime, an S3 server
 
@@ -36,17 +38,17 @@ servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.
 	@touch $@
 
 integration: servers ## run the tests with real processes and servers: races, kill -9, D1, R2, S3, real sensor data
-	$(GO) test -count=1 -timeout 25m -tags integration -run Integration $(INTEGRATION)
+	$(GO) test -count=1 -timeout 25m -tags $(TAGS),integration -run Integration $(INTEGRATION)
 
 bench: build ## measure the whole job beside DuckDB and write docs/benchmarks.md (about 40 min the first time, 15 GB in ./bench)
-	$(GO) run ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md
+	$(GO) run -tags $(TAGS) ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md
 
 bench-quick: build ## the same on a tenth of the points and five days
-	$(GO) run ./internal/benchmark -quick -etl bin/etl -dir bench
+	$(GO) run -tags $(TAGS) ./internal/benchmark -quick -etl bin/etl -dir bench
 
 check: ## gofmt, vet, staticcheck, race tests, go.mod tidy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt -w these files'; exit 1; }
-	$(GO) vet -tags integration ./...
-	$(GO) run $(STATICCHECK) -tags integration ./...
-	$(GO) test -race ./...
+	$(GO) vet -tags $(TAGS),integration ./...
+	$(GO) run $(STATICCHECK) -tags $(TAGS),integration ./...
+	$(GO) test -tags $(TAGS) -race ./...
 	$(GO) mod tidy -diff

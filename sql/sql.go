@@ -1,7 +1,8 @@
 // Package sql owns the schema of the hot tier: the migrations in d1/, written
 // so that wrangler, D1's REST interface and etl migrate apply the same files and
 // keep the same book of them, and what a database that was made without them
-// lacks. It runs nothing.
+// lacks; and the library of named queries for analysts in duckdb/. It runs
+// nothing.
 package sql
 
 import (

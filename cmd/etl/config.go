@@ -14,6 +14,7 @@ func (a *app) config() *cobra.Command {
 	var (
 		p     places
 		e     engine
+		q     session // of which the cache and the guard are settings
 		check bool
 	)
 	cmd := &cobra.Command{
@@ -45,6 +46,8 @@ deletes nothing. Exit 1: something is missing. 5: it may pass, try again.`,
 	p.addStore(cmd)
 	p.addNoState(cmd)
 	e.add(cmd)
+	q.cacheFlags.add(cmd)
+	q.addLimits(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "try each permission that is needed, over the network")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {

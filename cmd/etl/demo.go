@@ -30,7 +30,8 @@ func (a *app) demo() *cobra.Command {
 		Long: `demo makes a SQLite file that stands for D1 and a folder that stands for R2, fills
 the first with 40 days of a fleet of 200 points (about 3 million samples: always
 the same ones), and runs the commands that an operator runs: migrate, backfill,
-a nightly archive, an archive after rows arrived late, rearchive, verify --deep.
+a nightly archive, an archive after rows arrived late, rearchive, verify --deep,
+query.
 
 The folder is left for you to look around in.`,
 		Example: `  etl demo
@@ -164,6 +165,22 @@ func (d *demo) run(ctx context.Context) (demoSummary, error) {
 		return demoSummary{}, err
 	}
 
+	d.title("8. Questions: SQL over both tiers, which reads only the month files that it needs")
+	for i, args := range [][]string{
+		{`SELECT system, count(DISTINCT point_id) AS points, count(*) AS samples, count(*) FILTER (quality < 192) AS bad
+FROM samples JOIN points USING (point_id)
+WHERE ts >= '2024-01-25' AND ts < '2024-02-05'
+GROUP BY system ORDER BY system`},
+		{"@trend-downsampled", "--param", "point=Building1.Plant.Chiller1.SupplyWaterTemp", "--param", "from=-5d", "--param", "bucket=1d"},
+	} {
+		if i > 0 {
+			fmt.Fprintln(d.w)
+		}
+		if err := d.etl(ctx, nil, append([]string{"query", "--format", "table"}, args...)...); err != nil {
+			return demoSummary{}, err
+		}
+	}
+
 	sum := demoSummary{
 		Dir: d.dir, Points: f.Len(), Samples: proof.Samples, Files: proof.Files, Bytes: proof.Bytes, LateRows: lateRows,
 		BytesPerSample: float64(proof.Bytes) / float64(max(proof.Samples, 1)), Rate: float64(back.SamplesRead) / max(back.Elapsed, 1e-3),
@@ -185,6 +202,8 @@ Look around:
   etl points                       # what both tiers hold of each point
   etl verify --deep                # prove it again
   etl archive --dry-run            # what the next nightly run would do
+  etl shell                        # SQL, and .help
+  etl query --list                 # named queries: trends, alarms, gaps, run times
   less r2/_manifests/2024-02.json  # what the cold tier holds, day by day
 Any Parquet reader opens r2/timeseries/2024/02/*.parquet. etl.yaml in that folder
 says where D1 and R2 are, and that it is %s there.
@@ -211,7 +230,7 @@ func (d *demo) prepare(now time.Time) error {
 	entries, derr := os.ReadDir(d.dir)
 	switch {
 	case err == nil && strings.HasPrefix(string(old), demoMarker):
-		for _, name := range []string{"d1.sqlite", "d1.sqlite-wal", "d1.sqlite-shm", "r2"} {
+		for _, name := range []string{"d1.sqlite", "d1.sqlite-wal", "d1.sqlite-shm", "r2", "cache"} {
 			if err := os.RemoveAll(d.path(name)); err != nil {
 				return fault.Wrap(fault.Unavailable, err)
 			}
@@ -224,7 +243,7 @@ func (d *demo) prepare(now time.Time) error {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return fault.Wrap(fault.Unavailable, err)
 	}
-	text := fmt.Sprintf("%s; `etl demo` makes this folder anew\nsource: sqlite:d1.sqlite\nstore: file:r2\nnow: %s\n", demoMarker, now.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("%s; `etl demo` makes this folder anew\nsource: sqlite:d1.sqlite\nstore: file:r2\ncache: cache\nnow: %s\n", demoMarker, now.UTC().Format(time.RFC3339))
 	return fault.Wrap(fault.Unavailable, os.WriteFile(d.path(config.DefaultFile), []byte(text), 0o644))
 }
 
@@ -238,9 +257,15 @@ func (d *demo) etl(ctx context.Context, keep func(any), args ...string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	fmt.Fprintf(d.w, "$ etl %s\n", strings.Join(args, " "))
+	words := make([]string, len(args))
+	for i, arg := range args {
+		if words[i] = arg; strings.ContainsAny(arg, " \n'*") {
+			words[i] = `"` + arg + `"`
+		}
+	}
+	fmt.Fprintf(d.w, "$ etl %s\n", strings.Join(words, " "))
 	env := map[string]string{
-		"ETL_CONFIG": d.path(config.DefaultFile), "ETL_SOURCE": "sqlite:" + d.path("d1.sqlite"), "ETL_STORE": "file:" + d.path("r2"),
+		"ETL_CACHE": d.path("cache"), "ETL_CONFIG": d.path(config.DefaultFile), "ETL_SOURCE": "sqlite:" + d.path("d1.sqlite"), "ETL_STORE": "file:" + d.path("r2"),
 	}
 	if !d.now.IsZero() {
 		env["ETL_NOW"] = d.now.UTC().Format(time.RFC3339)

@@ -33,6 +33,7 @@ var settings = []config.Setting{
 	{Name: "session-token", Env: []string{"AWS_SESSION_TOKEN"}, Secret: true},
 	{Name: "region", Env: []string{"AWS_REGION"}},
 	{Name: "ca-file"},
+	{Name: "cache"}, {Name: "cache-size"}, {Name: "max-bytes"}, {Name: "max-hot-rows"},
 	{Name: "no-state"}, {Name: "extract-workers"}, {Name: "write-workers"}, {Name: "memory"}, {Name: "codec"}, {Name: "hot-window"}, {Name: "grace"}, {Name: "now"},
 }
 

@@ -18,6 +18,7 @@ var layers = [][]string{
 	{"internal/sample", "internal/cloudflare"},
 	{"internal/monthfile", "internal/object", "internal/source"},
 	{"internal/object/dir", "internal/object/s3", "internal/source/sqlite", "internal/source/d1", "internal/source/files", "internal/fleet", "manifests", "internal/config"},
+	{"internal/lake"},
 	{"jobs"},
 	{"cmd/etl", "internal/benchmark"},
 }

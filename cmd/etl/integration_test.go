@@ -43,7 +43,7 @@ func init() {
 		}
 		defer os.RemoveAll(tmp)
 		binary = filepath.Join(tmp, "etl")
-		if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-tags", "duckdb_arrow", "-o", binary, ".").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build etl: %v\n%s", err, out)
 			return 1
 		}

@@ -35,6 +35,15 @@ func main() {
 	os.Exit(run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
+// ownInterrupts takes the interrupts of the terminal from main, until they are
+// given back: at the prompt of a shell they end a query, not the program.
+func ownInterrupts() (interrupts <-chan os.Signal, giveBack func()) {
+	signal.Reset(os.Interrupt)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt)
+	return c, func() { signal.Stop(c) }
+}
+
 // app is what the commands share.
 type app struct {
 	getenv func(string) string
@@ -113,7 +122,9 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl backfill  --month 2024-01 --dry-run           # what would be archived
   etl config    --check                             # may etl do what it has to?
   etl archive                                       # the nightly job
-  etl verify    --deep                              # prove that the archive is whole`,
+  etl verify    --deep                              # prove that the archive is whole
+  etl query     "SELECT * FROM latest"              # SQL over both tiers
+  etl shell                                         # the same, interactively`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -139,7 +150,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
 	root.PersistentPreRun = a.onInterrupt
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.points(), a.rejects(), a.config(), a.demo(), a.version())
+	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.points(), a.rejects(), a.query(), a.shell(), a.views(), a.cache(), a.config(), a.demo(), a.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)
@@ -176,6 +187,7 @@ func usage(cmd *cobra.Command) {
 			}
 			return about.Help()
 		}
+	case cmd.Annotations[takesArguments] != "":
 	default:
 		cmd.Args = func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {

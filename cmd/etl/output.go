@@ -233,13 +233,7 @@ func (p *progressLine) event(ev jobs.Event) {
 	defer p.mu.Unlock()
 	switch ev := ev.(type) {
 	case jobs.Progress:
-		if p.quiet || time.Since(p.last) < 200*time.Millisecond {
-			return
-		}
-		p.last = time.Now()
-		line := []rune(progressText(p.command, ev, time.Since(p.start)))
-		fmt.Fprintf(p.w, "\r\x1b[K%s", string(line[:min(len(line), max(10, p.width()-1))]))
-		p.shown = true
+		p.write(func() string { return progressText(p.command, ev, time.Since(p.start)) })
 	case jobs.PointFailed:
 		p.say("failed: %s", printableLine(ev.Error))
 	case jobs.Rejected:
@@ -247,6 +241,23 @@ func (p *progressLine) event(ev jobs.Event) {
 	case jobs.Warning:
 		p.say("warning: %s", printableLine(ev.Text))
 	}
+}
+
+// show brings the line up to date with a text of its own.
+func (p *progressLine) show(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.write(func() string { return text })
+}
+
+func (p *progressLine) write(text func() string) {
+	if p.quiet || time.Since(p.last) < 200*time.Millisecond {
+		return
+	}
+	p.last = time.Now()
+	line := []rune(text())
+	fmt.Fprintf(p.w, "\r\x1b[K%s", string(line[:min(len(line), max(10, p.width()-1))]))
+	p.shown = true
 }
 
 // printableLine is printable without the limit of length.
@@ -266,6 +277,14 @@ func (p *progressLine) say(format string, a ...any) {
 	}
 	p.wipe()
 	fmt.Fprintf(p.w, "etl: "+format+"\n", a...)
+}
+
+// rest takes the line away until a while later.
+func (p *progressLine) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	p.last = time.Now()
 }
 
 func (p *progressLine) clear() {

@@ -90,11 +90,11 @@ func TestProgressLine(t *testing.T) {
 }
 
 func FuzzFlagValues(f *testing.F) {
-	for _, s := range []string{"1", "0", "-1", "1024", "1h", "90m", "1h0m0s", "0.5s", "35d", "512MiB", "1.5GiB", "9EB", "zstd", "snappy", "2024-02-20T02:00:00Z", "", "1e9", "10ms"} {
+	for _, s := range []string{"1", "0", "-1", "1024", "1h", "90m", "1h0m0s", "0.5s", "35d", "512MiB", "1.5GiB", "9EB", "zstd", "snappy", "2024-02-20T02:00:00Z", "", "1e9", "10ms", "20M", "1000k", "0", "cold", "2GiB"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, v := range []pflag.Value{new(count), new(wait), new(size), new(days), new(codec), new(instant)} {
+		for _, v := range []pflag.Value{new(count), new(wait), new(size), new(days), new(codec), new(instant), new(tier), new(amount), &amount{bytes: true}} {
 			if v.Set(s) != nil {
 				continue
 			}

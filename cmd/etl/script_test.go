@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ETL_SOURCE", "sqlite:d1.sqlite")
 			env.Setenv("ETL_STORE", "file:r2")
+			env.Setenv("ETL_CACHE", "cache")
 			env.Setenv("ETL_NOW", "2024-02-10T02:00:00Z")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each process would sleep a second at its end
 			return nil

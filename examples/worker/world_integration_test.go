@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(tmp)
 		etl = filepath.Join(tmp, "etl")
-		if out, err := exec.Command("go", "build", "-o", etl, "etl/cmd/etl").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-tags", "duckdb_arrow", "-o", etl, "etl/cmd/etl").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build etl: %v\n%s", err, out)
 			return 1
 		}
