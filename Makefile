@@ -9,7 +9,7 @@ NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build integration' . | xargs -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers integration bench bench-quick check
+.PHONY: help build demo test servers integration faults live bench bench-quick check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.
 
 integration: servers ## run the tests with real processes and servers: races, kill -9, D1, R2, S3, real sensor data
 	$(GO) test -count=1 -timeout 25m -tags integration -run Integration $(INTEGRATION)
+
+faults: ## of these, every fault of the network at every request of a small job; prints their number
+	@bash -o pipefail -c "$(GO) test -count=1 -timeout 25m -v -tags integration -run '^TestIntegrationFaults$$' ./jobs | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
+
+live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
+	$(GO) test -count=1 -timeout 25m -v -tags integration -run '^TestLive$$' ./cmd/etl
 
 bench: build ## measure the whole job beside DuckDB and write docs/benchmarks.md (about 40 min the first time, 15 GB in ./bench)
 	$(GO) run ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md
