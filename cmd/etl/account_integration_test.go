@@ -10,9 +10,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"etl/internal/cloudflare"
 	"etl/internal/fault"
@@ -178,5 +182,103 @@ func TestIntegrationAccount(t *testing.T) {
 			same(t, cold, p.hot())
 			p.settled(f.Days().From.String(), (last + 1).String(), o.Points)
 		})
+	}
+}
+
+// olderTables are a database that was made by the older design, with a year of
+// its habits: an unmanaged log, text among numbers, a trigger that deletes by age.
+const olderTables = `
+CREATE TABLE d1_migrations (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL);
+INSERT INTO d1_migrations (name) VALUES ('001_initial_schema.sql');
+CREATE TABLE points (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, site TEXT, system TEXT, equipment TEXT, unit TEXT, created_at INTEGER);
+CREATE INDEX idx_points_hierarchy ON points (site, system, equipment);
+CREATE TABLE timeseries (point_id INTEGER NOT NULL, timestamp INTEGER NOT NULL, value REAL, quality INTEGER DEFAULT 192, flags INTEGER DEFAULT 0,
+	PRIMARY KEY (point_id, timestamp), FOREIGN KEY (point_id) REFERENCES points (id));
+CREATE INDEX idx_timeseries_point_time_desc ON timeseries (point_id, timestamp DESC, value, quality);
+CREATE INDEX idx_timeseries_bad_quality ON timeseries (timestamp, point_id) WHERE quality < 192;
+CREATE INDEX idx_timeseries_alarms ON timeseries (timestamp, point_id) WHERE (flags & 1) = 1;
+CREATE VIEW v_latest_values AS SELECT point_id, max(timestamp) AS timestamp, value, quality, flags FROM timeseries GROUP BY point_id;
+CREATE TABLE archive_state (id INTEGER PRIMARY KEY AUTOINCREMENT, archived_at INTEGER NOT NULL, point_id INTEGER, records_archived INTEGER, status TEXT);
+INSERT INTO archive_state (archived_at, records_archived, status) VALUES (1704412800000, 1440, 'completed');
+INSERT INTO points (name, site, system) SELECT 'Building1.HVAC.Zone' || value || '.Temperature', 'Building1', 'HVAC' FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 20) SELECT value FROM n);
+INSERT INTO timeseries (point_id, timestamp, value) SELECT p.id, unixepoch('2024-01-20')*1000 + n.value*900000, iif(n.value % 50 = 0, NULL, p.id + n.value/7.0)
+	FROM points p, (WITH RECURSIVE n(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n WHERE value < 19*96 - 1) SELECT value FROM n) n;
+UPDATE timeseries SET value = 'broken' WHERE point_id = 3 AND timestamp = unixepoch('2024-01-22')*1000;
+CREATE TRIGGER tr_timeseries_retention AFTER INSERT ON timeseries BEGIN
+	DELETE FROM timeseries WHERE timestamp < (NEW.timestamp - 2592000000) AND ABS(RANDOM() % 1000) = 0; END;`
+
+// TestIntegrationOlderDatabase brings a database of the older design, in
+// Cloudflare's own D1, to the schema of today: no row changes or leaves, what
+// deletes by age is gone, and the days are archived.
+func TestIntegrationOlderDatabase(t *testing.T) {
+	cf := testserver.Miniflare(t, testserver.Options{})
+	p := &place{t: t, dir: t.TempDir(), now: "2024-02-08T02:00:00Z", file: cf.SQLitePath, bucket: openBucket(t, cf.R2, "")}
+	p.env = []string{"CLOUDFLARE_ACCOUNT_ID=" + cf.Account, "CLOUDFLARE_API_TOKEN=" + cf.Token, "CLOUDFLARE_API_BASE_URL=" + cf.URL,
+		"ETL_SOURCE=d1://" + cf.DatabaseID, "ETL_STORE=r2://" + cf.R2.Bucket + "?endpoint=" + cf.R2.URL}
+	p.conn = p.open()
+	p.must(sqlitex.ExecuteScript(p.conn, olderTables, nil))
+	table := func() (rows []string) {
+		p.must(sqlitex.Execute(p.conn, "SELECT point_id, timestamp, typeof(value), value, quality, flags FROM timeseries ORDER BY 1, 2", &sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
+			var r []string
+			for i := range st.ColumnCount() {
+				r = append(r, st.ColumnText(i))
+			}
+			rows = append(rows, strings.Join(r, "|"))
+			return nil
+		}}))
+		return rows
+	}
+	before := table()
+	if len(before) != 20*19*96 {
+		t.Fatalf("%d rows", len(before))
+	}
+
+	if r := p.ok("migrate", "--dry-run"); !strings.Contains(r.stdout, "would apply 0001_timeseries.sql") || !slices.Equal(table(), before) {
+		t.Fatal(r)
+	}
+	// The log of the older Worker has no line without an end: this is said, and how to make way.
+	r := p.etl("migrate")
+	const way = "ALTER TABLE archive_state RENAME TO archive_state_before"
+	if r.code != fault.ExitError || !strings.Contains(r.stderr, "archive_state.archived_at") || !strings.Contains(r.stderr, way) || !slices.Equal(table(), before) {
+		t.Fatal(r)
+	}
+	p.exec(way)
+	r = p.ok("migrate")
+	if !strings.Contains(r.stdout, "applied 0003_retention.sql") || !strings.Contains(r.stderr, "--bookmark=") {
+		t.Fatal(r)
+	}
+	if !slices.Equal(table(), before) {
+		t.Fatal("migrate changed rows")
+	}
+	if r := p.ok("migrate"); !strings.Contains(r.stdout, "is up to date") {
+		t.Fatal(r)
+	}
+	logged := 0
+	p.must(sqlitex.Execute(p.conn, "SELECT records_archived FROM archive_state_before WHERE status = 'completed'", &sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
+		logged = st.ColumnInt(0)
+		return nil
+	}}))
+	if logged != 1440 {
+		t.Errorf("the log of older runs says %d", logged)
+	}
+
+	// Five thousand inserts a year on: the older trigger would have taken rows of
+	// January, this one takes none, for nothing is archived.
+	p.exec(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 4999)
+		INSERT INTO timeseries (point_id, timestamp, value) SELECT 1, unixepoch('2024-03-20')*1000 + i, i FROM n`)
+	p.exec("DELETE FROM timeseries WHERE timestamp >= unixepoch('2024-03-20')*1000")
+	if !slices.Equal(table(), before) {
+		t.Fatal("rows left that are archived nowhere")
+	}
+
+	if r := p.ok("archive", "--json").report(t); r.SamplesAdded != int64(len(before)-1) || r.SamplesRejected != 1 {
+		t.Errorf("archive: %+v, want %d rows and one reject", r, len(before)-1)
+	}
+	hot := p.hot()
+	delete(hot, key{3, mustDay("2024-01-22").Start()}) // the text
+	cold, _ := p.cold()
+	same(t, cold, hot)
+	if r := p.ok("verify", "--deep"); !strings.Contains(r.stdout, "whole: no findings") {
+		t.Error(r)
 	}
 }
