@@ -36,10 +36,10 @@ servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.
 	@touch $@
 
 integration: servers ## run the tests with real processes and servers: races, kill -9, D1, R2, S3, real sensor data
-	$(GO) test -count=1 -timeout 25m -tags integration -run Integration $(INTEGRATION)
+	$(GO) test -count=1 -timeout 45m -tags integration -run Integration $(INTEGRATION)
 
 faults: ## the part of them that spoils every request of a small job in every way; prints how many faults were tried
-	@bash -o pipefail -c "$(GO) test -count=1 -timeout 25m -v -tags integration -run '^TestIntegrationFaults$$' ./jobs | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
+	@bash -o pipefail -c "$(GO) test -count=1 -timeout 45m -v -tags integration -run '^TestIntegrationFaults$$' ./jobs | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
 
 live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
 	$(GO) test -count=1 -timeout 25m -v -tags integration -run '^TestLive$$' ./cmd/etl
