@@ -11,7 +11,7 @@ NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build integration' . | xargs -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers integration bench bench-quick check
+.PHONY: help build demo test servers integration faults live bench bench-quick check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,13 @@ servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.
 	@touch $@
 
 integration: servers ## run the tests with real processes and servers: races, kill -9, D1, R2, S3, real sensor data
-	$(GO) test -count=1 -timeout 25m -tags $(TAGS),integration -run Integration $(INTEGRATION)
+	$(GO) test -count=1 -timeout 45m -tags $(TAGS),integration -run Integration $(INTEGRATION)
+
+faults: ## the part of them that spoils every request of a small job in every way; prints how many faults were tried
+	@bash -o pipefail -c "$(GO) test -count=1 -timeout 45m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
+
+live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
+	$(GO) test -count=1 -timeout 25m -v -tags $(TAGS),integration -run '^TestLive$$' ./cmd/etl
 
 bench: build ## measure the whole job beside DuckDB and write docs/benchmarks.md (about 40 min the first time, 15 GB in ./bench)
 	$(GO) run -tags $(TAGS) ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md

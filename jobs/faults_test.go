@@ -147,6 +147,15 @@ var sceneDays = daysOf("2024-01-29", "2024-02-04")
 
 func newScene(t *testing.T) *scene {
 	w := newWorld(t)
+	s := &scene{t: t, base: t.TempDir(), want: plant(w)}
+	copyFile(t, w.db, filepath.Join(s.base, "d1.sqlite"))
+	w.must(os.CopyFS(filepath.Join(s.base, "r2"), os.DirFS(w.root)))
+	return s
+}
+
+// plant fills a new world and returns what has to be archived in the end. The
+// database file is whole without its log.
+func plant(w *world) map[key]row {
 	a, b, c := w.point("a"), w.point("b"), w.point("c")
 	for _, p := range []int32{a, b, c} {
 		w.fill(p, sceneDays)
@@ -162,11 +171,8 @@ func newScene(t *testing.T) *scene {
 	w.put(b, "2024-02-01 05:00", 6)
 	w.exec("INSERT INTO timeseries (point_id, timestamp, value) VALUES (?, ?, x'00')", b, at("2024-02-02 00:45"))
 	maps.Copy(want, w.hot(sceneDays))
-	s := &scene{t: t, base: t.TempDir(), want: want}
 	w.exec("PRAGMA wal_checkpoint(TRUNCATE)")
-	copyFile(t, w.db, filepath.Join(s.base, "d1.sqlite"))
-	w.must(os.CopyFS(filepath.Join(s.base, "r2"), os.DirFS(w.root)))
-	return s
+	return want
 }
 
 func copyFile(t testing.TB, from, to string) {
@@ -183,9 +189,21 @@ func copyFile(t testing.TB, from, to string) {
 // open copies the scene and opens the copy.
 func (s *scene) open(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, db: filepath.Join(t.TempDir(), "d1.sqlite"), root: filepath.Join(t.TempDir(), "r2"), now: day("2024-02-05").Time().Add(2 * Grace)}
-	copyFile(t, filepath.Join(s.base, "d1.sqlite"), w.db)
+	w := s.openDB(t)
+	w.root = filepath.Join(t.TempDir(), "r2")
 	w.must(os.CopyFS(w.root, os.DirFS(filepath.Join(s.base, "r2"))))
+	var err error
+	w.dir, err = dir.Open(w.root)
+	w.must(err)
+	w.store = objecttest.NewFaults(w.dir)
+	return w
+}
+
+// openDB copies the hot tier of the scene alone and opens the copy.
+func (s *scene) openDB(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, db: filepath.Join(t.TempDir(), "d1.sqlite"), now: day("2024-02-05").Time().Add(2 * Grace)}
+	copyFile(t, filepath.Join(s.base, "d1.sqlite"), w.db)
 	var err error
 	w.src, err = sqlitesource.Open(w.db, sqlitesource.Options{Readers: 3, Now: w.env().Now})
 	w.must(err)
@@ -194,9 +212,6 @@ func (s *scene) open(t *testing.T) *world {
 	w.must(err)
 	w.conn.SetBlockOnBusy()
 	t.Cleanup(func() { w.conn.Close() })
-	w.dir, err = dir.Open(w.root)
-	w.must(err)
-	w.store = objecttest.NewFaults(w.dir)
 	return w
 }
 

@@ -30,9 +30,10 @@ type world struct {
 	db     string
 	conn   *sqlite.Conn // what the sensors write with
 	src    *sqlitesource.Source
-	dir    *dir.Store
-	root   string // of dir
+	dir    object.Store // what is stored, read without faults
+	root   string       // of dir, where it is a folder
 	store  *objecttest.Faults
+	over   func(*Env) // puts another way to the tiers into env; may be nil
 	now    time.Time
 	events []Event
 }
@@ -113,8 +114,12 @@ func (w *world) fill(point int32, days utc.Days) {
 }
 
 func (w *world) env() Env {
-	return Env{Source: w.src, Ledger: w.src, Journal: w.src, Store: w.store, Now: func() time.Time { return w.now },
+	env := Env{Source: w.src, Ledger: w.src, Journal: w.src, Store: w.store, Now: func() time.Time { return w.now },
 		Notify: func(e Event) { w.events = append(w.events, e) }}
+	if w.over != nil {
+		w.over(&env)
+	}
+	return env
 }
 
 // run plans and runs a job and fails the test on an error or a failure.

@@ -123,3 +123,15 @@ func AddColumns(table string, have []string) []string {
 	}
 	return stmts
 }
+
+// ProbeLog are statements that write a line into an archive_state of other hands
+// as a run does when it begins, and take it away again. They fail where a
+// declaration of the table (NOT NULL, CHECK) is in the way of that.
+func ProbeLog() []string {
+	return []string{
+		`INSERT INTO archive_state (run, command, status, started_at, heartbeat_at, archived_at,
+	first_day, last_day, records_archived, files_written, bytes_written, error)
+VALUES ('etl migrate', 'archive', 'running', 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL)`,
+		"DELETE FROM archive_state WHERE run = 'etl migrate'",
+	}
+}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 
 	"etl/internal/fault"
 	"etl/internal/monthfile"
+	"etl/internal/object"
 	"etl/internal/object/dir"
 	"etl/internal/sample"
 	"etl/internal/utc"
@@ -53,11 +55,16 @@ func init() {
 
 // place is a hot tier and a cold tier that real processes work on.
 type place struct {
-	t    *testing.T
-	dir  string // working directory of the processes: d1.sqlite, r2
-	now  string
-	conn *sqlite.Conn // what the sensors write with
-	rng  *rand.Rand
+	t   *testing.T
+	dir string // working directory of the processes: d1.sqlite, r2
+	now string
+	// Where the tiers are elsewhere: the file of the database, the bucket, and
+	// what tells the processes of them.
+	file   string
+	bucket object.Store
+	env    []string
+	conn   *sqlite.Conn // what the sensors write with
+	rng    *rand.Rand
 }
 
 func newPlace(t *testing.T, seed uint64, now string) *place {
@@ -68,7 +75,7 @@ func newPlace(t *testing.T, seed uint64, now string) *place {
 	return p
 }
 
-func (p *place) db() string { return filepath.Join(p.dir, "d1.sqlite") }
+func (p *place) db() string { return cmp.Or(p.file, filepath.Join(p.dir, "d1.sqlite")) }
 
 // open opens a connection of its own to the database.
 func (p *place) open() *sqlite.Conn {
@@ -97,7 +104,11 @@ func (p *place) exec(sql string, args ...any) {
 func (p *place) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), "ETL_SOURCE=sqlite:d1.sqlite", "ETL_STORE=file:r2", "ETL_NOW="+p.now, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), "ETL_SOURCE=sqlite:d1.sqlite", "ETL_STORE=file:r2", "GORACE=atexit_sleep_ms=0")
+	if p.now != "" {
+		cmd.Env = append(cmd.Env, "ETL_NOW="+p.now)
+	}
+	cmd.Env = append(cmd.Env, p.env...)
 	return cmd
 }
 
@@ -140,8 +151,16 @@ func (r finished) report(t *testing.T) (v struct {
 	FilesWritten    int64 `json:"files_written"`
 	PointDays       int64 `json:"point_days"`
 	PointDaysMarked int64 `json:"point_days_marked"`
+	SamplesRead     int64 `json:"samples_read"`
 	SamplesAdded    int64 `json:"samples_added"`
+	SamplesReplaced int64 `json:"samples_replaced"`
+	SamplesRejected int64 `json:"samples_rejected"`
 	Interrupted     bool  `json:"interrupted"`
+	Billed          struct {
+		Requests    int64 `json:"requests"`
+		RowsRead    int64 `json:"rows_read"`
+		RowsWritten int64 `json:"rows_written"`
+	} `json:"billed"`
 }) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil {
@@ -263,13 +282,17 @@ func (p *place) marks() (done, claimed map[slice]bool) {
 func (p *place) cold() (rows map[key]row, days map[slice]int32) {
 	p.t.Helper()
 	rows, days = make(map[key]row), make(map[slice]int32)
-	root := filepath.Join(p.dir, "r2")
-	if _, err := os.Stat(root); err != nil {
-		return rows, days
+	store := p.bucket
+	if store == nil {
+		root := filepath.Join(p.dir, "r2")
+		if _, err := os.Stat(root); err != nil {
+			return rows, days
+		}
+		folder, err := dir.Open(root)
+		p.must(err)
+		defer folder.Close() // or a file system mounted there would stay busy
+		store = folder
 	}
-	store, err := dir.Open(root)
-	p.must(err)
-	defer store.Close() // or a file system mounted there would stay busy
 	ctx := context.Background()
 	months, err := manifests.Months(ctx, store)
 	p.must(err)

@@ -51,6 +51,19 @@ func (b *bench) all(ctx context.Context) error {
 	// files of one run would slow the next, whosever it is.
 	defer os.RemoveAll(runs)
 
+	if b.part != "query" {
+		if err := b.archiving(ctx); err != nil {
+			return err
+		}
+	}
+	if b.part != "archive" {
+		return b.queries(ctx)
+	}
+	return nil
+}
+
+// archiving measures the jobs that fill the cold tier, and what it then takes.
+func (b *bench) archiving(ctx context.Context) error {
 	many := manyPoints
 	if b.quick {
 		many = 2 * b.points

@@ -56,6 +56,16 @@ func child(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return decodeThen(ctx, in, stderr, copyDay)
 		case "set":
 			return decodeThen(ctx, in, stderr, loadSet)
+		case "lake":
+			return decodeThen(ctx, in, stderr, makeLake)
+		case "query":
+			return decodeThen(ctx, in, stderr, query)
+		case "bare":
+			return decodeThen(ctx, in, stderr, bare)
+		case "pull":
+			return decodeThen(ctx, in, stderr, pull)
+		case "plans":
+			return decodeThen(ctx, in, stderr, plans)
 		}
 		return nil, errors.New("no such child")
 	}()

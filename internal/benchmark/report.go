@@ -42,6 +42,9 @@ func (r *report) begin(ctx context.Context, b *bench) {
 	if b.quick {
 		r.command += " -quick"
 	}
+	if b.part != "all" {
+		r.command += " -part " + b.part
+	}
 	r.machine = machine(b.dir)
 	r.etl = "unknown"
 	if out, err := exec.CommandContext(ctx, b.etl, "version").Output(); err == nil {
@@ -59,6 +62,15 @@ func (r *report) ratio(what, etl, baseline string, ratio, target float64) {
 // most adds a number of bytes with an upper limit.
 func (r *report) most(what string, got, limit int64) {
 	r.add(figure{what: what, etl: megabytes(got), target: "≤ " + megabytes(limit), met: got <= limit})
+}
+
+// within adds a time with an upper limit, 0 for none.
+func (r *report) within(what string, got, limit time.Duration) {
+	f := figure{what: what, etl: milli(got), met: true}
+	if limit > 0 {
+		f.target, f.met = "≤ "+milli(limit), got <= limit
+	}
+	r.add(f)
 }
 
 func (r *report) size(what string, ours, theirs, rows, files int64, target float64) {
@@ -80,6 +92,8 @@ func (r *report) table() [][]string {
 	for _, f := range r.figures {
 		verdict := "missed"
 		switch {
+		case f.target == "":
+			verdict = ""
 		case r.quick:
 			verdict = "not judged"
 		case f.met:
@@ -209,6 +223,10 @@ func filesystem(dir string) (kind string) {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func milli(d time.Duration) string { return fmt.Sprintf("%.0f ms", d.Seconds()*1e3) }
+
+func speed(bytesPerSecond float64) string { return fmt.Sprintf("%.0f MB/s", bytesPerSecond/1e6) }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -27,16 +26,23 @@ type member struct {
 	point int32
 }
 
-// refresh brings points, groups and catalog up to date: one LIST of the
-// manifests, and the points and groups of the source.
-func (l *Lake) refresh(ctx context.Context) error {
-	var hot []sample.Point
-	var groups []member
-	cat := &Catalog{}
+// news is what the tiers say of themselves: the manifests as they are listed,
+// the points and groups of the source.
+type news struct {
+	catalog *Catalog
+	points  []sample.Point
+	rejects int // rows of the source that belong to no point
+	groups  []member
+}
+
+// ask hears the news: one LIST of the manifests, and the points and groups of
+// the source. It changes nothing of the session, so it may run beside the rest.
+func (l *Lake) ask(ctx context.Context) (*news, error) {
+	n := &news{catalog: &Catalog{}}
 	g, gctx := errgroup.WithContext(ctx)
 	if l.o.Store != nil {
 		g.Go(func() (err error) {
-			cat, err = l.pins.Catalog(gctx, l.o.Store, l.o.StoreName)
+			n.catalog, err = l.pins.Catalog(gctx, l.o.Store, l.o.StoreName)
 			return err
 		})
 	}
@@ -46,50 +52,95 @@ func (l *Lake) refresh(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			hot = points
-			if n := len(rejects); n > 0 && l.catalog == nil {
-				l.notify(Warning{fmt.Sprintf("%d rows of the hot tier belong to no point and are not in any answer; `etl archive` records them, `etl rejects` lists them", n)})
-			}
+			n.points, n.rejects = points, len(rejects)
 			if s, ok := l.o.Source.(source.Grouper); ok {
-				return s.Groups(gctx, func(name string, point int32) { groups = append(groups, member{name, point}) })
+				return s.Groups(gctx, func(name string, point int32) { n.groups = append(n.groups, member{name, point}) })
 			}
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	return n, g.Wait()
+}
+
+// knows reports whether the news say nothing new.
+func (l *Lake) knows(n *news) bool {
+	return l.catalog != nil && sameCatalog(l.catalog, n.catalog) && samePoints(l.heard, n.points) && slices.Equal(l.groups, n.groups)
+}
+
+// learn brings points, groups and catalog up to date and reports whether any of
+// them has changed.
+func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
+	if l.knows(n) {
+		return false, nil
 	}
-	if cat.PointsErr != nil && !reflect.DeepEqual(l.points, hot) {
-		l.notify(Warning{cat.PointsErr.Error()})
+	l.unsure = l.open
+	if l.catalog == nil && n.rejects > 0 {
+		l.notify(Warning{fmt.Sprintf("%d rows of the hot tier belong to no point and are not in any answer; `etl archive` records them, `etl rejects` lists them", n.rejects)})
 	}
-	points := unite(cat.Points, hot)
-	renamed := !reflect.DeepEqual(points, l.points)
+	points := unite(n.catalog.Points, n.points)
+	renamed := !samePoints(l.points, points)
 	if renamed {
+		if n.catalog.PointsErr != nil {
+			l.notify(Warning{n.catalog.PointsErr.Error()})
+		}
 		l.points, l.loaded = nil, map[utc.Month]string{} // until all of it is there
 		if err := l.loadPoints(ctx, points); err != nil {
-			return err
+			return true, err
 		}
 	}
-	if !slices.Equal(groups, l.groups) {
+	if !slices.Equal(l.groups, n.groups) {
 		l.groups = nil
-		rows := make([][]driver.Value, len(groups))
-		for i, m := range groups {
+		rows := make([][]driver.Value, len(n.groups))
+		for i, m := range n.groups {
 			rows[i] = []driver.Value{m.name, m.point}
 		}
 		if err := l.replace(ctx, "groups", rows); err != nil {
-			return err
+			return true, err
 		}
-		l.groups = groups
+		l.groups = n.groups
 	}
-	if l.catalog == nil || renamed || l.catalog.Version != cat.Version {
+	if l.catalog == nil || renamed || !sameCatalog(l.catalog, n.catalog) {
 		l.catalog = nil
-		if err := l.loadMonths(ctx, cat.Months, renamed); err != nil {
-			return err
+		if err := l.loadMonths(ctx, n.catalog.Months, renamed); err != nil {
+			return true, err
 		}
 	}
-	l.catalog, l.points = cat, points
-	return nil
+	l.catalog, l.points, l.heard = n.catalog, points, n.points
+	return true, nil
 }
+
+// refresh asks and learns.
+func (l *Lake) refresh(ctx context.Context) (changed bool, err error) {
+	n, err := l.ask(ctx)
+	if err != nil {
+		return false, err
+	}
+	return l.learn(ctx, n)
+}
+
+// sameCatalog reports whether two catalogs say the same. A listing does not tell
+// all: what was read after it may be newer.
+func sameCatalog(a, b *Catalog) bool {
+	return a.Version == b.Version && slices.Equal(a.Months, b.Months) && samePoints(a.Points, b.Points) &&
+		maps.EqualFunc(a.Bad, b.Bad, func(error, error) bool { return true })
+}
+
+// samePoints compares what reflect.DeepEqual takes 10 ms for with 4,500 points.
+func samePoints(a, b []sample.Point) bool {
+	if len(a) != len(b) || len(a) > 0 && &a[0] == &b[0] {
+		return len(a) == len(b)
+	}
+	return slices.EqualFunc(a, b, samePoint)
+}
+
+func samePoint(a, b sample.Point) bool {
+	return a.ID == b.ID && a.Name == b.Name && a.Orphan == b.Orphan &&
+		same(a.Site, b.Site) && same(a.System, b.System) && same(a.Equipment, b.Equipment) && same(a.Unit, b.Unit) &&
+		same(a.IntervalMS, b.IntervalMS) && same(a.MinValue, b.MinValue) && same(a.MaxValue, b.MaxValue) &&
+		same(a.CreatedAt, b.CreatedAt) && same(a.RetiredAt, b.RetiredAt)
+}
+
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // unite is the points of the catalog and those of the source, ascending by id;
 // the source's description wins, unless it knows nothing but the id.
@@ -186,6 +237,9 @@ func (l *Lake) append(table string, rows [][]driver.Value) error {
 	if len(rows) == 0 {
 		return nil
 	}
+	if _, ok := scratch[table]; ok {
+		l.use("lake." + table)
+	}
 	return l.conn.Raw(func(c any) error {
 		a, err := duckdb.NewAppender(c.(driver.Conn), "", "lake", table)
 		if err != nil {
@@ -203,6 +257,7 @@ func (l *Lake) append(table string, rows [][]driver.Value) error {
 
 // insert adds the samples of a batch to lake.hot, as Arrow.
 func (l *Lake) insert(ctx context.Context, b *sample.Batch) error {
+	l.use("lake.hot")
 	reader, err := array.NewRecordReader(sample.Schema, []arrow.RecordBatch{b.Record()})
 	if err != nil {
 		return err

@@ -387,6 +387,7 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 		return err
 	}
 	missing := points
+	l.use("lake.latest", "lake.selected")
 	if finder, ok := l.o.Source.(source.Latester); ok && tier != Cold {
 		seen := make(map[int32]bool, len(points))
 		if err := finder.Latest(ctx, points, window, func(b *sample.Batch) error {
@@ -409,8 +410,8 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 		return nil
 	}
 	if tier == Both {
-		if err := l.refresh(ctx); err != nil {
-			return err
+		if changed, err := l.refresh(ctx); err != nil || changed {
+			return cmp.Or(err, error(errStale))
 		}
 	}
 	if err := l.unreadable(ctx, "point_id IN "+in(missing)); err != nil {

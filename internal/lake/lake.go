@@ -125,8 +125,12 @@ type Lake struct {
 	catalog *Catalog             // nil until a statement needs it
 	loaded  map[utc.Month]string // the ETags of the months in lake.catalog
 	points  []sample.Point       // what lake.points holds
+	heard   []sample.Point       // those of them that the source has, as it told them
 	groups  []member             // what lake.groups holds
+	used    map[string]bool      // what pretend has to undo: see use
 	files   int                  // named pipes made
+	open    bool                 // a query's transaction is open
+	unsure  bool                 // something was learnt within it
 }
 
 // Open starts a session. Nothing is asked of the store or the source before a
@@ -143,7 +147,7 @@ func Open(ctx context.Context, o Options) (*Lake, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &Lake{o: o, loaded: map[utc.Month]string{}}
+	l := &Lake{o: o, loaded: map[utc.Month]string{}, used: map[string]bool{}}
 	var err error
 	if l.pins, err = o.Cache.Pin(); err != nil {
 		return nil, err
@@ -205,13 +209,19 @@ func (l *Lake) setUp(ctx context.Context) error {
 		"SET allowed_directories = [" + dir + "]",
 		"SET enable_external_access = false",
 		schema,
-		"SET lock_configuration = true",
 	} {
 		if err := l.exec(ctx, s); err != nil {
 			return err
 		}
 	}
-	return l.pretend(ctx)
+	for table := range scratch {
+		l.use("lake." + table)
+	}
+	l.use(stubbed...)
+	if err := l.pretend(ctx); err != nil {
+		return err
+	}
+	return l.exec(ctx, aliases+"SET lock_configuration = true")
 }
 
 func (l *Lake) exec(ctx context.Context, text string) error {

@@ -129,7 +129,13 @@ const attempts = 4
 func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, err := l.plan(ctx, q)
+	p, err := l.statement(ctx, q)
+	if err == nil && len(p.stmt.Tables) > 0 {
+		var again bool
+		if again, err = l.ahead(ctx, p, l.choose); again {
+			err = l.choose(ctx, p)
+		}
+	}
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
 	}
@@ -159,8 +165,8 @@ func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	return e, nil
 }
 
-// plan works out what a query can touch.
-func (l *Lake) plan(ctx context.Context, q Query) (*plan, error) {
+// statement takes a query through the gate.
+func (l *Lake) statement(ctx context.Context, q Query) (*plan, error) {
 	p := &plan{tier: q.Tier, start: time.Now()}
 	var err error
 	if p.stmt, err = parse(ctx, l.conn, q.SQL, q.Params); err != nil {
@@ -176,24 +182,45 @@ func (l *Lake) plan(ctx context.Context, q Query) (*plan, error) {
 	if p.tier == Cold && l.o.Store == nil {
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--tier cold needs a store"), "give --store r2://BUCKET or file:DIR")
 	}
-	if err := l.choose(ctx, p); err != nil {
-		return nil, err
-	}
 	return p, nil
 }
 
-// choose lists the manifests and works out scans, files and hot ranges anew.
+// ahead does something with a plan by what the session knows while it hears the
+// news: most of the time of a query is waiting for those. again says that the
+// session has learnt something by which it has to be done again, or for the
+// first time; else the error is that of f.
+func (l *Lake) ahead(ctx context.Context, p *plan, f func(context.Context, *plan) error) (again bool, err error) {
+	var n *news
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		n, err = l.ask(ctx)
+		return err
+	})
+	if l.catalog != nil {
+		err = f(ctx, p)
+	}
+	lap := time.Now()
+	defer func() { p.stats.Catalog += time.Since(lap) }()
+	if err := g.Wait(); err != nil {
+		return false, err
+	}
+	if l.knows(n) {
+		return false, err
+	}
+	if err := l.done(ctx, errStale); err != nil {
+		return false, err
+	}
+	_, err = l.learn(ctx, n)
+	return err == nil, err
+}
+
+// choose works out scans, files and hot ranges anew.
 func (l *Lake) choose(ctx context.Context, p *plan) error {
 	lap := time.Now()
-	if err := l.refresh(ctx); err != nil {
-		return err
-	}
-	p.stats.Catalog += time.Since(lap)
-	lap = time.Now()
 	defer func() { p.stats.Plan += time.Since(lap) }()
 	// Within a transaction now() and current_date stand still: what is selected
 	// by them is what runs by them.
-	if err := l.exec(ctx, "BEGIN"); err != nil {
+	if err := l.begin(ctx); err != nil {
 		return err
 	}
 	var err error
@@ -202,8 +229,8 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		if ctx.Err() != nil || fault.Is(err, fault.Usage) {
 			return err
 		}
-		// It may have ended the transaction.
-		if err := cmp.Or(l.exec(ctx, "ROLLBACK"), l.exec(ctx, "BEGIN")); err != nil {
+		// It has spoilt the transaction.
+		if err := cmp.Or(l.done(ctx, err), l.begin(ctx)); err != nil {
 			return err
 		}
 		p.why = err.Error()
@@ -220,6 +247,7 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		if err := l.unreadable(ctx, where); err != nil {
 			return err
 		}
+		l.use("lake.selected")
 		if err := l.exec(ctx, "CREATE OR REPLACE TABLE lake.selected AS SELECT month, point_id, bytes, archived FROM lake.catalog regions WHERE file AND "+where); err != nil {
 			return err
 		}
@@ -346,18 +374,21 @@ func guardRows(rows, limit int64) error {
 // prepare brings all that a query needs, and lets the views stand for it. The
 // caller runs the statement and then calls done, also after an error.
 func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
-	p, err := l.plan(ctx, q)
-	if err != nil {
-		return nil, err
+	p, err := l.statement(ctx, q)
+	if err != nil || len(p.stmt.Tables) == 0 {
+		return p, err
 	}
-	if len(p.scans) == 0 {
-		return p, nil
-	}
-	for {
-		err := l.bring(ctx, p)
-		if !errors.Is(err, errStale) {
-			return p, err
+	// INVARIANT: what is answered was planned by a catalog that a listing has shown
+	// which began after the query did, and after the last row was extracted.
+	known := l.catalog != nil
+	again, err := l.ahead(ctx, p, l.chooseAndBring)
+	if again {
+		if known {
+			p.stats.Replans++
 		}
+		err = l.chooseAndBring(ctx, p)
+	}
+	for errors.Is(err, errStale) {
 		if p.stats.Replans++; p.stats.Replans == attempts {
 			return nil, fault.Hint(fault.Errorf(fault.Transient, "the archive kept changing while the query was prepared; it was planned %d times", attempts),
 				"a job is writing these months: run the query again in a minute")
@@ -365,25 +396,47 @@ func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
 		if err := l.done(ctx, err); err != nil {
 			return nil, err
 		}
-		if err := l.choose(ctx, p); err != nil {
+		lap := time.Now()
+		if _, err := l.refresh(ctx); err != nil {
 			return nil, err
 		}
+		p.stats.Catalog += time.Since(lap)
+		err = l.chooseAndBring(ctx, p)
 	}
+	return p, err
+}
+
+func (l *Lake) chooseAndBring(ctx context.Context, p *plan) error {
+	if err := l.choose(ctx, p); err != nil || len(p.scans) == 0 {
+		return err
+	}
+	return l.bring(ctx, p)
+}
+
+// begin opens the transaction of a query.
+func (l *Lake) begin(ctx context.Context) error {
+	err := l.exec(ctx, "BEGIN")
+	l.open = err == nil
+	return err
 }
 
 // done ends what a query began: its transaction, the views that stood for its
-// rows, and the tables that held them. After an error the transaction is undone,
-// and with it perhaps what was loaded: all of it is loaded anew.
+// rows, and the tables that held them. After an error the transaction is undone;
+// what was learnt within it is heard anew.
 func (l *Lake) done(ctx context.Context, err error) error {
 	ctx = context.WithoutCancel(ctx)
-	end := "COMMIT"
-	if err != nil {
-		end = "ROLLBACK"
-		l.catalog, l.points, l.groups, l.loaded = nil, nil, nil, map[utc.Month]string{}
-	}
-	// There is none if it failed to begin, or was not needed.
-	if eerr := l.exec(ctx, end); eerr != nil && !strings.Contains(eerr.Error(), "no transaction is active") {
-		return eerr
+	if l.open {
+		end := "COMMIT"
+		if err != nil {
+			end = "ROLLBACK"
+			if l.unsure {
+				l.catalog, l.points, l.heard, l.groups, l.loaded = nil, nil, nil, nil, map[utc.Month]string{}
+			}
+		}
+		l.open, l.unsure = false, false
+		if err := l.exec(ctx, end); err != nil {
+			return err
+		}
 	}
 	return l.pretend(ctx)
 }
@@ -399,12 +452,14 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		if err := l.findLatest(ctx, p.tier, p.where("latest"), p); err != nil {
 			return err
 		}
+		l.use("latest")
 		views += latestView + ";\n"
 	}
 	if p.reads("archive_state") {
 		if err := l.loadRuns(ctx); err != nil {
 			return err
 		}
+		l.use("archive_state")
 		views += stateView + ";\n"
 	}
 	if p.reads("archive_files") || p.reads("archive_days") {
@@ -415,6 +470,7 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		for _, m := range l.catalog.Months {
 			months = append(months, m.Path)
 		}
+		l.use("archive_files", "archive_days")
 		views += archiveViews(months)
 	}
 	if p.reads("samples") {
@@ -422,9 +478,10 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		if err != nil {
 			return err
 		}
+		l.use("samples")
 		views += view + ";\n"
 	}
-	return l.exec(ctx, views+aliases)
+	return l.exec(ctx, views)
 }
 
 // bringSamples returns the view samples over all that came.
@@ -448,16 +505,14 @@ func (l *Lake) bringSamples(ctx context.Context, p *plan) (string, error) {
 			rows, err := l.extract(gctx, p.hot)
 			p.stats.HotRows += rows
 			p.stats.Extract += time.Since(lap)
-			return err
+			if err != nil {
+				return err
+			}
+			return l.recheck(gctx, p)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return "", err
-	}
-	if reads {
-		if err := l.recheck(ctx, p); err != nil {
-			return "", err
-		}
 	}
 	cold, err := l.arrange(ctx, p.files, files, both)
 	if err != nil {
@@ -539,6 +594,7 @@ func (l *Lake) arrange(ctx context.Context, selected []selectedFile, files []Loc
 		}
 	}
 	if b.Len() > 0 {
+		l.use("lake.cold_days")
 		if err := l.exec(ctx, b.String()); err != nil {
 			return "", err
 		}

@@ -18,39 +18,57 @@ CREATE TABLE lake.catalog (month VARCHAR, point_id INTEGER, point_name VARCHAR, 
 	bytes BIGINT, samples BIGINT, last BIGINT, archived UINTEGER, t_min TIMESTAMP, t_max TIMESTAMP);
 CREATE VIEW points AS SELECT * FROM lake.points;
 CREATE VIEW point_groups AS SELECT * FROM lake.groups;
-` + clearSQL
-
-// clearSQL makes, and empties, what one query fills.
-const clearSQL = `
-CREATE OR REPLACE TABLE lake.selected (month VARCHAR, point_id INTEGER, bytes BIGINT, archived UINTEGER);
-CREATE OR REPLACE TABLE lake.spans (n INTEGER, point_id INTEGER, t_min TIMESTAMP, t_max TIMESTAMP);
-CREATE OR REPLACE TABLE lake.cold_days (point_id INTEGER, day INTEGER);
-CREATE OR REPLACE TABLE lake.hot (point_id INTEGER, ts TIMESTAMP, value DOUBLE, quality INTEGER, flags INTEGER);
-CREATE OR REPLACE TABLE lake.latest (point_id INTEGER, ts TIMESTAMP, value DOUBLE, quality INTEGER, flags INTEGER, tier VARCHAR);
-CREATE OR REPLACE TABLE lake.runs (run VARCHAR, command VARCHAR, status VARCHAR, started_at BIGINT, heartbeat_at BIGINT,
-	archived_at BIGINT, first_day VARCHAR, last_day VARCHAR, records_archived BIGINT, files_written BIGINT,
-	bytes_written BIGINT, error VARCHAR);
 `
 
-// aliases are the views by which the SQL of D1 runs here too.
+// scratch are the tables of schema lake that one query fills.
+var scratch = map[string]string{
+	"selected":  "month VARCHAR, point_id INTEGER, bytes BIGINT, archived UINTEGER",
+	"spans":     "n INTEGER, point_id INTEGER, t_min TIMESTAMP, t_max TIMESTAMP",
+	"cold_days": "point_id INTEGER, day INTEGER",
+	"hot":       "point_id INTEGER, ts TIMESTAMP, value DOUBLE, quality INTEGER, flags INTEGER",
+	"latest":    "point_id INTEGER, ts TIMESTAMP, value DOUBLE, quality INTEGER, flags INTEGER, tier VARCHAR",
+	"runs": "run VARCHAR, command VARCHAR, status VARCHAR, started_at BIGINT, heartbeat_at BIGINT, archived_at BIGINT, " +
+		"first_day VARCHAR, last_day VARCHAR, records_archived BIGINT, files_written BIGINT, bytes_written BIGINT, error VARCHAR",
+}
+
+// aliases are the views by which the SQL of D1 runs here too. They look their
+// table up by its name whenever they are used, so they need no replacing.
 const aliases = `
-CREATE OR REPLACE VIEW timeseries AS SELECT point_id, timestamp, value, quality, flags FROM samples;
-CREATE OR REPLACE VIEW v_latest_values AS SELECT point_id, timestamp, value, quality, flags FROM latest;
+CREATE VIEW timeseries AS SELECT point_id, timestamp, value, quality, flags FROM samples;
+CREATE VIEW v_latest_values AS SELECT point_id, timestamp, value, quality, flags FROM latest;
 `
 
 // stubbed are the views that stand for stubs while a statement is planned.
 var stubbed = []string{"samples", "latest", "archive_files", "archive_days", "archive_state"}
 
-// pretend lets the views stand for the stubs: statements can be planned and
-// must not be run.
+// use notes that a table of scratch is going to be filled, or a view of stubbed
+// to be replaced, so that pretend undoes it.
+func (l *Lake) use(names ...string) {
+	for _, n := range names {
+		l.used[n] = true
+	}
+}
+
+// pretend lets the views stand for the stubs, and lets go of the rows of the
+// last query: statements can be planned and must not be run. It replaces only
+// what was used, for each of these statements takes as long as a plan.
 func (l *Lake) pretend(ctx context.Context) error {
 	var b strings.Builder
-	b.WriteString(clearSQL)
-	for _, v := range stubbed {
-		fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s AS SELECT * FROM %s_stub();\n", v, v)
+	for name := range l.used {
+		if table, ok := strings.CutPrefix(name, "lake."); ok {
+			fmt.Fprintf(&b, "CREATE OR REPLACE TABLE %s (%s);\n", name, scratch[table])
+		} else {
+			fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s AS SELECT * FROM %s_stub();\n", name, name)
+		}
 	}
-	b.WriteString(aliases)
-	return l.exec(ctx, b.String())
+	if b.Len() == 0 {
+		return nil
+	}
+	if err := l.exec(ctx, b.String()); err != nil {
+		return err
+	}
+	clear(l.used)
+	return nil
 }
 
 // list is paths as a list of SQL.

@@ -89,12 +89,24 @@ func FitToAdopt(table string, cols Columns) error {
 		// A log whose rows need what a run does not have.
 		for _, c := range cols {
 			if c.Required && !slices.Contains(sql.Columns(table), c.Name) {
-				return fault.Hint(fault.Errorf(fault.Invalid, "archive_state needs a value for %s, which runs do not have", c.Name),
-					"ALTER TABLE archive_state RENAME TO archive_state_before")
+				return fault.Hint(fault.Errorf(fault.Invalid, "archive_state needs a value for %s, which runs do not have", c.Name), "%s", renameLog)
 			}
 		}
 	}
 	return nil
+}
+
+// renameLog makes way for a log of runs, and keeps the lines of the older one.
+const renameLog = "ALTER TABLE archive_state RENAME TO archive_state_before"
+
+// LogInTheWay is the error of an archive_state that does not take the line of a
+// run, nil if err is about something else.
+func LogInTheWay(err error) error {
+	text := err.Error()
+	if !strings.Contains(text, "constraint failed: archive_state.") && !strings.Contains(text, "CHECK constraint failed") {
+		return nil
+	}
+	return fault.Hint(fault.Wrap(fault.Invalid, fmt.Errorf("archive_state does not take the line of a run: %w", err)), "%s", renameLog)
 }
 
 // checkKeyTypes refuses keys that are declared as text or as reals: SQLite

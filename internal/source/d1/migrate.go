@@ -161,7 +161,11 @@ func (s *Source) lacking(ctx context.Context, doing string) ([]cloudflare.Statem
 		if err := source.FitToAdopt(table, cols); err != nil {
 			return nil, fmt.Errorf("%s: %w", doing, err)
 		}
-		for _, text := range sql.AddColumns(table, cols.Names()) {
+		added := sql.AddColumns(table, cols.Names())
+		if table == "archive_state" && len(added) > 0 {
+			added = append(added, sql.ProbeLog()...)
+		}
+		for _, text := range added {
 			stmts = append(stmts, cloudflare.Statement{SQL: text})
 		}
 		if table != "timeseries" {
@@ -178,9 +182,13 @@ func (s *Source) lacking(ctx context.Context, doing string) ([]cloudflare.Statem
 	return stmts, nil
 }
 
-// inTheWay is err, or the sample that is there twice and so forbids a key. It is
-// looked for only now: finding it may take D1 longer than a statement may.
+// inTheWay is err, or what it means: a log that takes no line of a run, a sample
+// that is there twice and so forbids a key. The latter is looked for only now:
+// finding it may take D1 longer than a statement may.
 func (s *Source) inTheWay(ctx context.Context, doing string, err error) error {
+	if log := source.LogInTheWay(err); log != nil {
+		return fmt.Errorf("%s: %w", doing, log)
+	}
 	if !strings.Contains(err.Error(), "UNIQUE constraint failed: timeseries.") {
 		return err
 	}

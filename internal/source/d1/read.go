@@ -211,7 +211,6 @@ type page struct {
 	limit    int
 	next     cursor // behind the last row
 	bytes    int64  // of the answer
-	large    int64  // bytes of TEXT and BLOB in the rejects
 }
 
 func (p *page) rows() int { return p.Len() + len(p.Rejects) }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,14 +132,22 @@ func adopt(c *conn) error {
 		if err := source.FitToAdopt(table, cols); err != nil {
 			return err
 		}
-		for _, stmt := range sql.AddColumns(table, cols.Names()) {
+		added := sql.AddColumns(table, cols.Names())
+		for _, stmt := range added {
 			if err := exec(c, stmt); err != nil {
 				return err
 			}
 		}
-		if table == "timeseries" {
+		switch {
+		case table == "timeseries":
 			if err := addUniqueKey(c); err != nil {
 				return err
+			}
+		case table == "archive_state" && len(added) > 0:
+			for _, stmt := range sql.ProbeLog() {
+				if err := exec(c, stmt); err != nil {
+					return cmp.Or(source.LogInTheWay(err), err)
+				}
 			}
 		}
 	}
