@@ -18,11 +18,13 @@ import (
 
 // A double goes to D1 as two integers, mantissa and exponent, whose product with
 // a power of two is exact: the mantissa has 53 bits at most, which a double holds,
-// and a power of two is one of the results that pow gives exactly. A decimal that
-// JSON can hold would be as short for few values only (34 bytes a row instead of
-// 47 at two digits behind the point), and whether SQLite reads it as the nearest
-// double depends on its version: it was not so before 3.43, and is not promised
-// since. ±Infinity is ±1 times 2^1024, NULL is null.
+// and a power of two is one of the results that pow gives exactly. ±Infinity is
+// ±1 times 2^1024, NULL is null.
+//
+// A decimal would be shorter (35 bytes a row instead of 48 at four digits behind
+// the point), but which double SQLite makes of it depends on its version and on
+// how it was built: of 100,000 random doubles in 17 digits 3.40 on x86-64 makes
+// 540 another one, 3.53 none. D1 does not tell which one it runs.
 //
 // doubleOf is the SQL that makes it of two expressions.
 func doubleOf(mantissa, exponent string) string {
