@@ -111,6 +111,11 @@ func (f *flaky) Confirm(ctx context.Context, run string, s []source.Slice) (n in
 	return n, err
 }
 
+func (f *flaky) Revoke(ctx context.Context, s []source.Slice) (n int, err error) {
+	err = f.wrap("revoke", func() (err error) { n, err = f.Ledger.Revoke(ctx, s); return err })
+	return n, err
+}
+
 func (f *flaky) Log(ctx context.Context, r source.Run) error {
 	return f.wrap("log", func() error { return f.Ledger.Log(ctx, r) })
 }

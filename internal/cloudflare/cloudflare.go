@@ -245,14 +245,14 @@ func (d *Database) Raw(ctx context.Context, a Access, stmts []Statement, read fu
 	return d.send(ctx, a, func(error) []Statement { return stmts }, read)
 }
 
-// Page is Raw with Read where the statements can ask for less: stmts is called
-// before each attempt, with nil at first and then with the error of the attempt
-// before. If Shrink tells of it, smaller statements are what to return. So
-// shrinking and waiting are one: a D1 that is busy for a minute is waited for,
-// and is asked for less each time. An error for which nothing smaller can be
-// asked needs no special care, attempts are capped.
-func (d *Database) Page(ctx context.Context, stmts func(last error) []Statement, read func(io.Reader) error) error {
-	return d.send(ctx, Read, stmts, read)
+// Page is Raw where the statements can ask for less: stmts is called before each
+// attempt, with nil at first and then with the error of the attempt before. If
+// Shrink tells of it, smaller statements are what to return. So shrinking and
+// waiting are one: a D1 that is busy for a minute is waited for, and is asked
+// for less each time. An error for which nothing smaller can be asked needs no
+// special care, attempts are capped.
+func (d *Database) Page(ctx context.Context, a Access, stmts func(last error) []Statement, read func(io.Reader) error) error {
+	return d.send(ctx, a, stmts, read)
 }
 
 func (d *Database) send(ctx context.Context, a Access, stmts func(error) []Statement, read func(io.Reader) error) error {

@@ -251,7 +251,7 @@ func TestPage(t *testing.T) {
 	limit := 100
 	var r reader
 	err := client(t, s, cloudflare.Options{Retry: quick}).Database(cloudflaretest.Database).
-		Page(context.Background(), func(last error) []cloudflare.Statement {
+		Page(context.Background(), cloudflare.Read, func(last error) []cloudflare.Statement {
 			if cloudflare.Shrink(last) {
 				limit /= 2
 			}

@@ -6,7 +6,9 @@
 package source
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"etl/internal/sample"
@@ -128,7 +130,66 @@ type Ledger interface {
 	// many those were.
 	Confirm(ctx context.Context, run string, slices []Slice) (int, error)
 
+	// Revoke deletes those marks of the slices that are Marked and returns how
+	// many those were. Claims and what is Trimmed stay. Doing it again, even much
+	// later, costs no more than archiving a slice once more.
+	Revoke(ctx context.Context, slices []Slice) (int, error)
+
 	Journal
+}
+
+// Cut is a slice to take out of the hot tier, as it was when it was compared with
+// the cold tier.
+type Cut struct {
+	Slice
+	Run  string // of its mark, which was Marked
+	Rows int64  // that the hot tier held of the slice, rejects included
+}
+
+// SortCuts are cuts in order of (point, day), each slice once: the first of it.
+func SortCuts(cuts []Cut) []Cut {
+	cuts = slices.Clone(cuts)
+	slices.SortStableFunc(cuts, func(a, b Cut) int {
+		return cmp.Or(cmp.Compare(a.Point, b.Point), cmp.Compare(a.Day, b.Day))
+	})
+	return slices.CompactFunc(cuts, func(a, b Cut) bool { return a.Slice == b.Slice })
+}
+
+// Pruner takes archived slices out of the hot tier (a type assertion finds it).
+type Pruner interface {
+	// Prune deletes the rows of the cuts whose mark is still Marked by Run and
+	// whose rows still number Rows; the others are left alone, and so is a cut of
+	// no rows; of a slice that is there twice the first counts. Each cut is all or nothing, and with its rows deleted it is recorded
+	// as trimmed (Pruned tells it, the mark is Trimmed) in the same transaction,
+	// which holds a chunk of cuts. Nothing is unmarked by it.
+	//
+	// It returns the slices that it cut, in order of (point, day), and how many rows
+	// they had; with an error, what is known to have been cut before it. After
+	// a reply that was lost these are the slices that are found Trimmed by Run, with
+	// no rows left. Whatever is still on its way then may be done at any later
+	// time: it is conditional on Run and Rows like the rest.
+	Prune(ctx context.Context, cuts []Cut) (cut []Slice, rows int64, err error)
+}
+
+// Restorer writes into the hot tier what was read of it before (a type assertion
+// finds it).
+type Restorer interface {
+	// RestorePoints makes sure that each point exists with its id, name and
+	// description, as far as the table has columns for it. One that exists is left
+	// as it is. An id that has another name, or a name that has another id, in the
+	// table or among the points, is an Invalid error that names both, and nothing
+	// is written. Orphan is ignored.
+	RestorePoints(ctx context.Context, points []sample.Point) error
+
+	// Restore writes the samples of a batch, which may be in any order; its rejects
+	// are passed over. Values are written bit for bit, but for -0, of which SQLite
+	// makes 0. Where a row exists keep lets it stay; else it is replaced, unless it
+	// is equal already. The triggers fire as for every writer: the mark of a day
+	// goes of which a row was inserted or replaced.
+	//
+	// It is done in parts, each at once; after an error some may have been done.
+	// Doing it again changes nothing.
+	Restore(ctx context.Context, b *sample.Batch, keep bool) error
 }
 
 // Journal keeps the log of runs, archive_state. It is only a log, never a gate.

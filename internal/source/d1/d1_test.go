@@ -55,7 +55,7 @@ func TestConformance(t *testing.T) {
 		sizes sizes
 	}{
 		{"as it is", newSizes()},
-		{"small pages", sizes{points: 3, ids: 3, named: 5, marks: 3, slices: 7}},
+		{"small pages", sizes{points: 3, ids: 3, named: 5, marks: 3, slices: 7, restore: 7, prune: 5}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -133,6 +133,9 @@ var (
 		" SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ?2, 0 FROM json_each(?1) WHERE " + sql.LedgerWhole
 	confirmSQL   = "UPDATE archive_marks SET done = 1 WHERE (point_id, day) IN " + namedPairs + " AND run = ?2 AND done = 0 AND " + sql.LedgerWhole
 	confirmedSQL = "SELECT count(*) FROM archive_marks WHERE (point_id, day) IN " + namedPairs + " AND run = ?2 AND done > 0"
+
+	revokeSQL  = "DELETE FROM archive_marks WHERE (point_id, day) IN " + namedPairs + " AND done = 1 AND " + sql.LedgerWhole
+	revokedSQL = "SELECT count(*) FROM archive_marks WHERE (point_id, day) IN " + namedPairs + " AND done = 1"
 )
 
 // ledgerError is err, or what is behind it: a ledger that is not whole.
@@ -232,19 +235,73 @@ func (s *Source) Confirm(ctx context.Context, run string, confirm []source.Slice
 		if lerr != nil {
 			return 0, lerr
 		}
-		n := 0
-		for _, a := range found {
-			if err := a.check(doing, 1); err != nil {
-				return 0, err
-			}
-			for _, row := range a.rows {
-				n += int(integer(row[0]))
-			}
+		n, lerr := sum(doing, found)
+		if lerr != nil {
+			return 0, lerr
 		}
 		// Of a batch all is done or nothing. None marked may also be because none
 		// was claimed any more; the repeat tells.
 		if err == nil || n > 0 {
 			return n, nil
+		}
+	}
+}
+
+// sum adds up answers of one number each.
+func sum(doing string, answers []answer) (int, error) {
+	n := 0
+	for _, a := range answers {
+		if err := a.check(doing, 1); err != nil {
+			return 0, err
+		}
+		for _, row := range a.rows {
+			n += int(integer(row[0]))
+		}
+	}
+	return n, nil
+}
+
+// Revoke implements source.Ledger: one batch, which is a transaction. If it had
+// to be repeated the number is that of the marks that were there before it.
+func (s *Source) Revoke(ctx context.Context, revoke []source.Slice) (int, error) {
+	if len(revoke) == 0 {
+		return 0, nil
+	}
+	doing := fmt.Sprintf("revoke the marks of %d slices", len(revoke))
+	if err := s.begin(ctx, doing, cloudflare.Idempotent); err != nil {
+		return 0, err
+	}
+	var deletes, counts []cloudflare.Statement
+	for some := range slices.Chunk(revoke, s.sizes.slices) {
+		params := []string{jsonSlices(some)}
+		deletes = append(deletes, cloudflare.Statement{SQL: revokeSQL, Params: params})
+		counts = append(counts, cloudflare.Statement{SQL: revokedSQL, Params: params})
+	}
+	found, err := s.inLedger(ctx, doing, cloudflare.Read, counts)
+	if err != nil {
+		return 0, err
+	}
+	before, err := sum(doing, found)
+	if err != nil {
+		return 0, err
+	}
+	for try := 1; ; try++ {
+		answers, err := s.inLedger(ctx, doing, cloudflare.Once, deletes)
+		if err == nil && try > 1 {
+			return before, nil
+		}
+		if err == nil {
+			n := 0
+			for _, a := range answers {
+				n += int(a.changes)
+			}
+			return n, nil
+		}
+		if !fault.Is(err, fault.Unknown) || ctx.Err() != nil || try == repeats {
+			return 0, err
+		}
+		if _, err := s.query(ctx, doing, cloudflare.Read, []cloudflare.Statement{isWhole}); err != nil {
+			return 0, err
 		}
 	}
 }

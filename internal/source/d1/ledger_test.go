@@ -16,6 +16,7 @@ import (
 	"etl/internal/cloudflare"
 	"etl/internal/cloudflare/cloudflaretest"
 	"etl/internal/fault"
+	"etl/internal/sample"
 	"etl/internal/source"
 	"etl/internal/utc"
 )
@@ -347,6 +348,39 @@ func TestWritesUnderFaults(t *testing.T) {
 			ids, err := s.CreatePoints(ctx, []string{"a", "b", "c", "a"})
 			return fmt.Sprint(ids), err
 		}},
+		{"revoke", marked(7, 1), func(s *Source) (string, error) {
+			n, err := s.Revoke(ctx, slice)
+			return fmt.Sprint(n, marksOf(t, s, 1, 2, 3)), err
+		}},
+		{"prune", marked(7, 1), func(s *Source) (string, error) {
+			s.sizes.prune = 14 // two chunks
+			cuts := []source.Cut{{Slice: slice[0], Run: "r", Rows: 7}, {Slice: slice[1], Run: "r", Rows: 7}, {Slice: slice[2], Run: "r", Rows: 8}}
+			for id := int32(4); id <= 5; id++ {
+				cuts = append(cuts, source.Cut{Slice: source.Slice{Point: id, Day: d0}, Run: "r", Rows: 7})
+			}
+			cut, rows, err := s.Prune(ctx, cuts)
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprint(cut, rows, marksOf(t, s, 1, 2, 3, 4, 5), held(t, s)), nil
+		}},
+		{"restore", "INSERT INTO timeseries (point_id, timestamp, value) VALUES (1, 1704412800000, 9)", func(s *Source) (string, error) {
+			s.sizes.restore = 10
+			b := someSamples(25)
+			if err := s.Restore(ctx, b, true); err != nil {
+				return "", err
+			}
+			kept := held(t, s)
+			err := s.Restore(ctx, b, false)
+			return kept + held(t, s), err
+		}},
+		{"restore points", "INSERT INTO points (id, name) VALUES (7, 'b')", func(s *Source) (string, error) {
+			if err := s.RestorePoints(ctx, []sample.Point{{ID: 7, Name: "b"}, {ID: 3, Name: "c", MinValue: new(0.1)}}); err != nil {
+				return "", err
+			}
+			ps, _, err := s.Points(ctx)
+			return fmt.Sprint(len(ps), ps[0].Name, *ps[0].MinValue, ps[1].Name), err
+		}},
 		{"migrate", "DELETE FROM archive_marks; DROP TRIGGER tr_timeseries_insert_unmarks", func(s *Source) (string, error) {
 			_, err := s.Migrate(ctx)
 			if err != nil {
@@ -362,7 +396,7 @@ func TestWritesUnderFaults(t *testing.T) {
 		requests := 0
 		srv, _ := serve(t, schema(), Options{})
 		try := func(plan func(int, cloudflaretest.Request) *cloudflaretest.Fault) (string, error) {
-			srv.Exec(t, "DROP TABLE IF EXISTS d1_migrations; DELETE FROM points; DELETE FROM sqlite_sequence; DELETE FROM archive_state;"+schema()+op.before)
+			srv.Exec(t, "DROP TABLE IF EXISTS d1_migrations; DELETE FROM points; DELETE FROM sqlite_sequence; DELETE FROM archive_state; DELETE FROM timeseries; DELETE FROM archive_trims;"+schema()+op.before)
 			srv.On(plan)
 			defer srv.On(nil)
 			got, err := op.do(reopen(t, srv, Options{}))
@@ -420,8 +454,12 @@ func TestReadOnlyAndDenied(t *testing.T) {
 		_, crashed := s.CloseCrashed(t.Context(), 0)
 		_, create := s.CreatePoints(t.Context(), []string{"x"})
 		_, migrate := s.Migrate(t.Context())
+		_, revoke := s.Revoke(t.Context(), slice)
+		_, _, prune := s.Prune(t.Context(), []source.Cut{{Slice: slice[0], Run: "r", Rows: 1}})
 		return map[string]error{"claim": s.Claim(t.Context(), "r", slice), "confirm": confirm, "close crashed": crashed, "create points": create,
-			"migrate": migrate, "log": s.Log(t.Context(), source.Run{ID: "r"})}
+			"revoke": revoke, "prune": prune, "restore": s.Restore(t.Context(), someSamples(2), true),
+			"restore points": s.RestorePoints(t.Context(), []sample.Point{{ID: 1, Name: "x"}}),
+			"migrate":        migrate, "log": s.Log(t.Context(), source.Run{ID: "r"})}
 	}
 	for what, err := range writes(reopen(t, srv, Options{ReadOnly: true})) {
 		if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "read-only") {
@@ -439,7 +477,7 @@ func TestReadOnlyAndDenied(t *testing.T) {
 			return nil
 		})
 		for what, err := range writes(reopen(t, srv, Options{})) {
-			if what == "close crashed" {
+			if what == "close crashed" || what == "revoke" {
 				continue // finds before it writes that the ledger is not whole
 			}
 			if hint := fault.HintOf(err); !fault.Is(err, fault.Unavailable) || !strings.Contains(hint, "D1 Edit") || !strings.Contains(hint, "--no-state") {

@@ -24,7 +24,7 @@ func TestIntegrationConformance(t *testing.T) {
 		sizes sizes
 	}{
 		{"http", false, newSizes()},
-		{"TLS, small pages", true, sizes{points: 3, ids: 3, named: 5, marks: 3, slices: 7}},
+		{"TLS, small pages", true, sizes{points: 3, ids: 3, named: 5, marks: 3, slices: 7, restore: 7, prune: 5}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			sourcetest.Run(t, func(t *testing.T) sourcetest.Harness {

@@ -45,6 +45,25 @@ func everything(t *testing.T, s *Source, points []int32) {
 			}
 			return err
 		},
+		"revoke": func() error { _, err := s.Revoke(ctx, sls); return err },
+		"prune": func() error {
+			var cuts []source.Cut
+			for _, sl := range sls {
+				cuts = append(cuts, source.Cut{Slice: sl, Run: "r", Rows: 1})
+			}
+			_, _, err := s.Prune(ctx, cuts)
+			return err
+		},
+		"restore": func() error {
+			b := &sample.Batch{PointID: []int32{1}, Series: sample.Series{TS: []int64{5}, Value: []float64{1}, Quality: []uint8{1}, Flags: []uint16{1}}}
+			if err := s.Restore(ctx, b, true); err != nil {
+				return err
+			}
+			return s.Restore(ctx, b, false)
+		},
+		"restore points": func() error {
+			return s.RestorePoints(ctx, []sample.Point{{ID: 1, Name: "p1"}, {ID: 9999, Name: "p9999"}})
+		},
 		"marks":   func() error { return s.Marks(ctx, points, window, func(source.Mark) {}) },
 		"pruned":  func() error { return s.Pruned(ctx, points, window, func(source.Slice) {}) },
 		"log":     func() error { return s.Log(ctx, source.Run{ID: "r", Status: "running"}) },
@@ -65,7 +84,7 @@ const someRows = `INSERT INTO points (id, name) WITH RECURSIVE i(n) AS (SELECT 1
 func TestOtherPlans(t *testing.T) {
 	srv, s := migrated(t)
 	srv.Exec(t, fmt.Sprintf(someRows, d0.Start(), d0))
-	s.sizes = sizes{points: 7, ids: 7, named: 30, marks: 7, slices: 9}
+	s.sizes = sizes{points: 7, ids: 7, named: 30, marks: 7, slices: 9, restore: 7, prune: 5}
 	var mu sync.Mutex
 	sent := map[string]bool{}
 	srv.On(func(_ int, r cloudflaretest.Request) *cloudflaretest.Fault {
@@ -81,7 +100,7 @@ func TestOtherPlans(t *testing.T) {
 		ids = append(ids, id)
 	}
 	everything(t, s, ids)
-	counts := []string{confirmedSQL} // sent after an unknown outcome only
+	counts := []string{confirmedSQL, prunedSQL} // sent after an unknown outcome only
 	for text := range sent {
 		counts = append(counts, text)
 	}
@@ -115,7 +134,7 @@ func TestOtherPlans(t *testing.T) {
 		}
 		st.Finalize()
 		for _, line := range plan {
-			if regexp.MustCompile(`^SCAN (timeseries|t|archive_marks|archive_trims|points|p)\b`).MatchString(line) {
+			if regexp.MustCompile(`^SCAN (timeseries|t|archive_marks|m|archive_trims|points|p)\b`).MatchString(line) {
 				t.Errorf("%s\nscans: %s", text, line)
 			}
 			if strings.Contains(line, "TEMP B-TREE") && !strings.Contains(text, "DISTINCT") {

@@ -177,7 +177,7 @@ func (s *Source) readPage(ctx context.Context, doing string, p *page, stats *sou
 	start := p.next
 	var a answer
 	var rows, tries int
-	err := s.db.Page(ctx, func(last error) []cloudflare.Statement {
+	err := s.db.Page(ctx, cloudflare.Read, func(last error) []cloudflare.Statement {
 		stats.Requests++
 		switch tries++; {
 		case last == nil:

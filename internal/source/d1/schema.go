@@ -28,10 +28,18 @@ func one(sql string, params ...string) []cloudflare.Statement {
 // write is query for what changes something.
 func (s *Source) write(ctx context.Context, doing string, a cloudflare.Access, stmts []cloudflare.Statement) ([]answer, error) {
 	answers, err := s.query(ctx, doing, a, stmts)
-	if a != cloudflare.Read && cloudflare.Denied(err) {
-		err = fault.Hint(err, "%s. To write to the source it needs D1 Edit; a token that may only read needs --no-state", fault.HintOf(err))
+	if a != cloudflare.Read {
+		err = writeHint(err)
 	}
 	return answers, err
+}
+
+// writeHint says of a write that is not allowed what a token needs for it.
+func writeHint(err error) error {
+	if cloudflare.Denied(err) {
+		err = fault.Hint(err, "%s. To write to the source it needs D1 Edit; a token that may only read needs --no-state", fault.HintOf(err))
+	}
+	return err
 }
 
 // ask is query for reads of which less can be asked: stmts makes the statements
@@ -43,7 +51,7 @@ func (s *Source) ask(ctx context.Context, doing string, limit int, stmts func(li
 	}
 	var answers []answer
 	n := 0
-	err := s.db.Page(ctx, func(last error) []cloudflare.Statement {
+	err := s.db.Page(ctx, cloudflare.Read, func(last error) []cloudflare.Statement {
 		if cloudflare.Shrink(last) {
 			limit = max(limit/2, 1)
 		}

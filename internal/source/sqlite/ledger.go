@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 
-	"etl/internal/sample"
 	"etl/internal/source"
 	"etl/internal/utc"
 	"etl/sql"
@@ -125,6 +123,89 @@ func (s *Source) Confirm(ctx context.Context, run string, slices []source.Slice)
 	return n, nil
 }
 
+// Revoke implements source.Ledger: one transaction, durable when it returns nil.
+func (s *Source) Revoke(ctx context.Context, slices []source.Slice) (int, error) {
+	n := 0
+	if len(slices) == 0 {
+		return n, nil
+	}
+	err := s.write(ctx, fmt.Sprintf("revoke the marks of %d slices", len(slices)), func(c *conn) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		for _, sl := range slices {
+			if err := exec(c, "DELETE FROM archive_marks WHERE point_id = ? AND day = ? AND done = 1", int64(sl.Point), int64(sl.Day)); err != nil {
+				return err
+			}
+			n += c.Changes()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// chunkRows is how many rows one transaction deletes or writes: other writers
+// wait for some tenths of a second, and the log of a database in WAL mode grows
+// by some megabytes.
+const chunkRows = 100_000
+
+// Prune implements source.Pruner: a transaction for each 100,000 rows. What it
+// decides by can not change before it deletes, for it holds the lock.
+func (s *Source) Prune(ctx context.Context, cuts []source.Cut) (cut []source.Slice, rows int64, err error) {
+	for rest := source.SortCuts(cuts); len(rest) > 0; {
+		n := 0
+		for size := int64(0); n < len(rest) && (n == 0 || size+rest[n].Rows <= s.chunkRows); n++ {
+			size += max(rest[n].Rows, 0)
+		}
+		some, gone, err := s.prune(ctx, rest[:n])
+		cut, rows = append(cut, some...), rows+gone
+		if err != nil {
+			return cut, rows, err
+		}
+		rest = rest[n:]
+	}
+	return cut, rows, nil
+}
+
+// prune is Prune in one transaction.
+func (s *Source) prune(ctx context.Context, cuts []source.Cut) (cut []source.Slice, rows int64, err error) {
+	err = s.write(ctx, fmt.Sprintf("prune %d slices", len(cuts)), func(c *conn) error {
+		if err := s.requireLedger(c); err != nil {
+			return err
+		}
+		for _, u := range cuts {
+			point, day, from, to := int64(u.Point), int64(u.Day), u.Day.Start(), u.Day.End()
+			if err := exec(c, `UPDATE archive_marks SET done = 2 WHERE point_id = ?1 AND day = ?2 AND run = ?3 AND done = 1 AND ?4 > 0
+				AND (SELECT count(*) FROM timeseries WHERE point_id = ?1 AND timestamp >= ?5 AND timestamp < ?6) = ?4`,
+				point, day, u.Run, u.Rows, from, to); err != nil {
+				return err
+			}
+			if c.Changes() == 0 {
+				continue
+			}
+			if err := exec(c, "INSERT INTO archive_trims (point_id, day) VALUES (?, ?) ON CONFLICT DO NOTHING", point, day); err != nil {
+				return err
+			}
+			if err := exec(c, "DELETE FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?", point, from, to); err != nil {
+				return err
+			}
+			// INVARIANT: what was counted is what goes.
+			if n := int64(c.Changes()); n != u.Rows {
+				return fmt.Errorf("point %d, %s: %d rows were counted, %d deleted", u.Point, u.Day, u.Rows, n)
+			}
+			cut, rows = append(cut, u.Slice), rows+u.Rows
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return cut, rows, nil
+}
+
 // Log implements source.Ledger.
 func (s *Source) Log(ctx context.Context, r source.Run) error {
 	var finished, first, last, failure any
@@ -223,55 +304,4 @@ func (s *Source) CreatePoints(ctx context.Context, names []string) (map[string]i
 		return nil, err
 	}
 	return ids, nil
-}
-
-// Load puts points and samples into the tables in one transaction, over what
-// they held of the same id and of the same (point, timestamp). It is meant for
-// demonstrations and tests, and fires the triggers as every writer does.
-func (s *Source) Load(ctx context.Context, points []sample.Point, b *sample.Batch) error {
-	return s.write(ctx, "load", func(c *conn) error {
-		for _, p := range points {
-			if err := exec(c, `INSERT INTO points (id, name, site, system, equipment, unit, interval_ms, min_value, max_value, created_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-				ON CONFLICT (id) DO UPDATE SET name = excluded.name, site = excluded.site, system = excluded.system,
-					equipment = excluded.equipment, unit = excluded.unit, interval_ms = excluded.interval_ms,
-					min_value = excluded.min_value, max_value = excluded.max_value, created_at = excluded.created_at`,
-				int64(p.ID), p.Name, orNull(p.Site), orNull(p.System), orNull(p.Equipment), orNull(p.Unit),
-				orNull(p.IntervalMS), orNull(p.MinValue), orNull(p.MaxValue), orNull(p.CreatedAt)); err != nil {
-				return err
-			}
-		}
-		// Many rows in a statement: with triggers on the table SQLite keeps a
-		// journal for each statement, which costs more than the row.
-		const many = 400
-		for i := 0; i < b.Len(); i += many {
-			n := min(many, b.Len()-i)
-			st, err := c.Prepare("REPLACE INTO timeseries (point_id, timestamp, value, quality, flags) VALUES (?, ?, ?, ?, ?)" +
-				strings.Repeat(", (?, ?, ?, ?, ?)", n-1))
-			if err != nil {
-				return err
-			}
-			for j := range n {
-				st.BindInt64(5*j+1, int64(b.PointID[i+j]))
-				st.BindInt64(5*j+2, b.TS[i+j])
-				st.BindFloat(5*j+3, b.Value[i+j]) // SQLite stores NaN as NULL
-				st.BindInt64(5*j+4, int64(b.Quality[i+j]))
-				st.BindInt64(5*j+5, int64(b.Flags[i+j]))
-			}
-			if _, err := st.Step(); err != nil {
-				return err
-			}
-			if err := st.Reset(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func orNull[T any](p *T) any {
-	if p == nil {
-		return nil
-	}
-	return *p
 }

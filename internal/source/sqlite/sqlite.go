@@ -56,7 +56,8 @@ type Source struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	batchRows int // smaller in tests
+	batchRows int   // smaller in tests
+	chunkRows int64 // the same
 
 	mu     sync.Mutex
 	tables *source.Tables // what inspect found, nil until then
@@ -68,6 +69,8 @@ var (
 	_ source.Migrator   = (*Source)(nil)
 	_ source.Summarizer = (*Source)(nil)
 	_ source.Grouper    = (*Source)(nil)
+	_ source.Pruner     = (*Source)(nil)
+	_ source.Restorer   = (*Source)(nil)
 )
 
 // conn is a connection and the batch that its reads fill.
@@ -89,7 +92,7 @@ func Open(path string, o Options) (*Source, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Source{path: path, o: o, closed: make(chan struct{}), batchRows: batchRows,
+	s := &Source{path: path, o: o, closed: make(chan struct{}), batchRows: batchRows, chunkRows: chunkRows,
 		readers: make(chan *conn, o.Readers), writer: make(chan *conn, 1)}
 	if err := s.stat(); err != nil && !(o.Create && errors.Is(err, fs.ErrNotExist)) {
 		return nil, err

@@ -78,6 +78,9 @@ func TestConformance(t *testing.T) {
 				}
 				s = open(t, path, Options{})
 				s.batchRows = 1_000
+				if journal == "delete" {
+					s.chunkRows = 50
+				}
 				var mu sync.Mutex
 				return sourcetest.Harness{Source: s, ManyRows: 2_160, Exec: func(t testing.TB, script string) {
 					t.Helper()
@@ -172,6 +175,18 @@ func TestReadOnlyFile(t *testing.T) {
 	}
 	if _, err := ro.Migrate(t.Context()); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("migrate, read-only: %v", err)
+	}
+	if _, err := ro.Revoke(t.Context(), []source.Slice{{Point: 1, Day: d0}}); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("revoke, read-only: %v", err)
+	}
+	if _, _, err := ro.Prune(t.Context(), []source.Cut{{Slice: source.Slice{Point: 1, Day: d0}, Run: "r", Rows: 1}}); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("prune, read-only: %v", err)
+	}
+	if err := ro.Restore(t.Context(), manyRows(1, 1), true); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("restore, read-only: %v", err)
+	}
+	if err := ro.RestorePoints(t.Context(), []sample.Point{{ID: 1, Name: "x"}}); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("restore points, read-only: %v", err)
 	}
 	if err := ro.Marks(t.Context(), []int32{1}, oneDay, func(source.Mark) {}); err != nil {
 		t.Errorf("marks, read-only: %v", err)
@@ -791,4 +806,93 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*float64(rows.Len())/b.Elapsed().Seconds()/1e6, "Mrows/s")
+}
+
+// A chunk that fails is not done at all, and those before it are told.
+func TestPruneFailsInTheMiddle(t *testing.T) {
+	path, s := migrated(t)
+	s.chunkRows = 20
+	if err := s.Load(t.Context(), nil, manyRows(6, 10)); err != nil {
+		t.Fatal(err)
+	}
+	var sls []source.Slice
+	var cuts []source.Cut
+	for id := int32(1); id <= 6; id++ {
+		sls = append(sls, source.Slice{Point: id, Day: d0})
+		cuts = append(cuts, source.Cut{Slice: sls[id-1], Run: "r", Rows: 10})
+	}
+	if err := s.Claim(t.Context(), "r", sls); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Confirm(t.Context(), "r", sls); err != nil || n != 6 {
+		t.Fatal(n, err)
+	}
+	if err := sqlitex.ExecuteScript(raw(t, path, ""), "CREATE TRIGGER no AFTER DELETE ON timeseries WHEN OLD.point_id = 4 BEGIN SELECT raise(ABORT, 'not this one'); END", nil); err != nil {
+		t.Fatal(err)
+	}
+	cut, rows, err := s.Prune(t.Context(), cuts)
+	if err == nil || len(cut) != 2 || rows != 20 {
+		t.Errorf("cut %v, %d rows, %v", cut, rows, err)
+	}
+	got, _ := sourcetest.ReadAll(t, s, source.Query{Points: []int32{1, 2, 3, 4, 5, 6}, Days: oneDay})
+	marked := 0
+	if err := s.Marks(t.Context(), []int32{1, 2, 3, 4, 5, 6}, oneDay, func(m source.Mark) {
+		if m.State == source.Marked {
+			marked++
+		}
+	}); err != nil || len(got) != 40 || marked != 4 {
+		t.Errorf("%d rows and %d marks are left, %v", len(got), marked, err)
+	}
+}
+
+func BenchmarkPrune(b *testing.B) {
+	_, s := migrated(b)
+	rows := manyRows(100, 1440)
+	var sls []source.Slice
+	var cuts []source.Cut
+	for id := range int32(100) {
+		sls = append(sls, source.Slice{Point: id + 1, Day: d0})
+		cuts = append(cuts, source.Cut{Slice: sls[id], Run: "r", Rows: 1440})
+	}
+	for b.Loop() {
+		b.StopTimer()
+		err := s.Load(b.Context(), nil, rows)
+		if err == nil {
+			err = s.Claim(b.Context(), "r", sls)
+		}
+		if err == nil {
+			_, err = s.Confirm(b.Context(), "r", sls)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if cut, n, err := s.Prune(b.Context(), cuts); err != nil || len(cut) != 100 || int(n) != rows.Len() {
+			b.Fatal(len(cut), n, err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*float64(rows.Len())/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkRestore writes new rows, and rows that are there already.
+func BenchmarkRestore(b *testing.B) {
+	for _, fresh := range []bool{true, false} {
+		for _, keep := range []bool{true, false} {
+			b.Run(fmt.Sprintf("new=%t/keep=%t", fresh, keep), func(b *testing.B) {
+				_, s := migrated(b)
+				rows := manyRows(100, 1440)
+				for b.Loop() {
+					if fresh {
+						for i := range rows.TS {
+							rows.TS[i] += utc.DayMillis
+						}
+					}
+					if err := s.Restore(b.Context(), rows, keep); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.N)*float64(rows.Len())/b.Elapsed().Seconds(), "rows/s")
+			})
+		}
+	}
 }
