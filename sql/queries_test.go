@@ -65,8 +65,9 @@ func newLake(points []sample.Point, series []sample.Series, days utc.Days) (*sql
 	db.SetMaxOpenConns(1)
 	if _, err := db.Exec(`SET TimeZone='UTC'; SET threads=1;
 CREATE TABLE raw(point_id INTEGER, point_name VARCHAR, timestamp BIGINT, value DOUBLE, quality INTEGER, flags INTEGER);
-CREATE TABLE points(point_id INTEGER, point_name VARCHAR, id INTEGER, name VARCHAR, site VARCHAR, system VARCHAR, equipment VARCHAR, unit VARCHAR,
+CREATE TABLE point_table(point_id INTEGER, point_name VARCHAR, id INTEGER, name VARCHAR, site VARCHAR, system VARCHAR, equipment VARCHAR, unit VARCHAR,
   interval_ms BIGINT, min_value DOUBLE, max_value DOUBLE, created_at BIGINT, retired_at BIGINT);
+CREATE VIEW points AS SELECT * EXCLUDE (point_name) FROM point_table;
 CREATE TABLE point_groups(name VARCHAR, point_id INTEGER);
 CREATE TABLE archive_days(point_id INTEGER, point_name VARCHAR, day DATE, samples INTEGER);
 CREATE TABLE archive_state(run VARCHAR, command VARCHAR, status VARCHAR, started_at BIGINT, heartbeat_at BIGINT, archived_at BIGINT,
@@ -113,7 +114,7 @@ CREATE VIEW v_latest_values AS SELECT point_id, timestamp, value, quality, flags
 	if err != nil {
 		return nil, err
 	}
-	err = appendTo("points", func(row func(...driver.Value) error) error {
+	err = appendTo("point_table", func(row func(...driver.Value) error) error {
 		for _, p := range points {
 			if err := row(p.ID, p.Name, p.ID, p.Name, deref(p.Site), deref(p.System), deref(p.Equipment), deref(p.Unit),
 				deref(p.IntervalMS), deref(p.MinValue), deref(p.MaxValue), deref(p.CreatedAt), nil); err != nil {
@@ -127,10 +128,10 @@ CREATE VIEW v_latest_values AS SELECT point_id, timestamp, value, quality, flags
 	}
 	// Everything is archived but the last three days.
 	_, err = conn.ExecContext(ctx, fmt.Sprintf(`INSERT INTO archive_days
-SELECT p.point_id, p.point_name, d.day::DATE, CASE WHEN d.day < DATE '%s' - 3 THEN count(r.timestamp) END
+SELECT p.point_id, p.name, d.day::DATE, CASE WHEN d.day < DATE '%s' - 3 THEN count(r.timestamp) END
 FROM points p CROSS JOIN (SELECT unnest(generate_series(DATE '%s', DATE '%s' - INTERVAL 1 DAY, INTERVAL 1 DAY)) AS day) d
 LEFT JOIN raw r ON r.point_id = p.point_id AND r.timestamp >= epoch_ms(d.day) AND r.timestamp < epoch_ms(d.day) + 86400000
-GROUP BY p.point_id, p.point_name, d.day;
+GROUP BY p.point_id, p.name, d.day;
 INSERT INTO archive_state VALUES
   ('a', 'backfill', 'done', epoch_ms(TIMESTAMP '2024-02-19 01:00'), epoch_ms(TIMESTAMP '2024-02-19 01:10'), epoch_ms(TIMESTAMP '2024-02-19 01:10'), '2024-01-12', '2024-02-18', 1000, 40, 4000, NULL),
   ('b', 'archive', 'partial', epoch_ms(TIMESTAMP '2024-02-20 02:00'), epoch_ms(TIMESTAMP '2024-02-20 02:01'), epoch_ms(TIMESTAMP '2024-02-20 02:01'), '2024-02-19', '2024-02-19', 20, 19, 400, 'a point failed'),

@@ -44,7 +44,7 @@ func (a *app) query() *cobra.Command {
 
   samples        point_id, point_name, ts (UTC), timestamp (Unix ms), value, quality, flags, tier
   latest         the same columns, one row for each point
-  points         point_id, point_name, site, system, equipment, unit, interval_ms, …
+  points         point_id, name, site, system, equipment, unit, interval_ms, …
   point_groups   name, point_id
   archive_files  the month files · archive_days  samples of each point and day · archive_state  the runs
   timeseries, v_latest_values   as D1 has them

@@ -281,7 +281,7 @@ func (v *coldViews) print(w io.Writer, where location, now string) {
 
 	fmt.Fprintf(w, `
 CREATE OR REPLACE VIEW points AS
-SELECT id AS point_id, name AS point_name, id, name, site, system, equipment, unit, interval_ms, min_value, max_value, created_at, retired_at
+SELECT id AS point_id, id, name, site, system, equipment, unit, interval_ms, min_value, max_value, created_at, retired_at
 FROM (SELECT unnest(points, recursive := true) FROM read_json(%s, format = 'unstructured', maximum_object_size = 1073741824,
   columns = {points: 'STRUCT(id INTEGER, name VARCHAR, site VARCHAR, system VARCHAR, equipment VARCHAR, unit VARCHAR, interval_ms BIGINT, min_value DOUBLE, max_value DOUBLE, created_at BIGINT, retired_at BIGINT)[]'}));
 `, object(string(manifests.PointsKey)))
@@ -297,13 +297,13 @@ FROM (SELECT unnest(points, recursive := true) FROM read_json(%s, format = 'unst
 	}
 	fmt.Fprintf(w, `
 CREATE OR REPLACE VIEW archive_files AS
-SELECT m.month, m.e.id AS point_id, coalesce(p.point_name, m.e.name) AS point_name, m.e.path AS path, m.e.bytes AS bytes, m.e.etag AS etag, m.e.sha256 AS sha256,
+SELECT m.month, m.e.id AS point_id, coalesce(p.name, m.e.name) AS point_name, m.e.path AS path, m.e.bytes AS bytes, m.e.etag AS etag, m.e.sha256 AS sha256,
   m.e.rows_sha256 AS rows_sha256, m.e.samples AS samples, epoch_ms(m.e."first") AS first_ts, epoch_ms(m.e."last") AS last_ts
 FROM %[1]s m LEFT JOIN points p ON p.point_id = m.e.id
 WHERE m.e.path <> '';
 
 CREATE OR REPLACE VIEW archive_days AS
-SELECT d.point_id, coalesce(p.point_name, d.name) AS point_name, d.start + CAST(d.i - 1 AS INTEGER) AS day, d.samples
+SELECT d.point_id, coalesce(p.name, d.name) AS point_name, d.start + CAST(d.i - 1 AS INTEGER) AS day, d.samples
 FROM (SELECT e.id AS point_id, e.name AS name, CAST(month || '-01' AS DATE) AS start, unnest(e.days) AS samples, generate_subscripts(e.days, 1) AS i
   FROM %[1]s) d
 LEFT JOIN points p ON p.point_id = d.point_id;
@@ -330,7 +330,7 @@ LEFT JOIN points p ON p.point_id = d.point_id;
 		}
 		return b.String()
 	}
-	const head = "SELECT r.point_id, p.point_name, make_timestamp(epoch_us(r.timestamp)) AS ts, epoch_ms(r.timestamp) AS timestamp, r.value, r.quality, r.flags, 'cold' AS tier"
+	const head = "SELECT r.point_id, p.name AS point_name, make_timestamp(epoch_us(r.timestamp)) AS ts, epoch_ms(r.timestamp) AS timestamp, r.value, r.quality, r.flags, 'cold' AS tier"
 	fmt.Fprintf(w, "\nCREATE OR REPLACE VIEW samples AS\n%s\nFROM (\n%s\n) r LEFT JOIN points p ON p.point_id = r.point_id;\n", head, rows(v.groups))
 	fmt.Fprintf(w, "\n-- The last file of each point is enough.\nCREATE OR REPLACE VIEW latest AS\n%s\nFROM (\n%s\n) r LEFT JOIN points p ON p.point_id = r.point_id\nQUALIFY row_number() OVER (PARTITION BY r.point_id ORDER BY r.timestamp DESC) = 1;\n", head, rows(v.latest))
 	fmt.Fprint(w, `

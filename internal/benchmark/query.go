@@ -39,7 +39,7 @@ func allQueries() []aQuery {
 	}
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	return []aQuery{
-		{"latest value of every point of one system", "SELECT point_name, ts, value FROM latest JOIN points USING (point_id, point_name) WHERE system = 'Electrical'", 0, ms(50), queryRuns},
+		{"latest value of every point of one system", "SELECT point_name, ts, value FROM latest JOIN points USING (point_id) WHERE system = 'Electrical'", 0, ms(50), queryRuns},
 		{"24 h of one point", one(1), ms(250), ms(50), queryRuns},
 		{"90 days of one point", one(90), ms(350), ms(60), queryRuns},
 		{"1 year of one point", one(365), ms(500), ms(100), queryRuns},

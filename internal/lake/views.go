@@ -16,7 +16,7 @@ CREATE TABLE lake.points (point_id INTEGER, point_name VARCHAR, id INTEGER, name
 CREATE TABLE lake.groups (name VARCHAR, point_id INTEGER);
 CREATE TABLE lake.catalog (month VARCHAR, point_id INTEGER, point_name VARCHAR, file BOOLEAN,
 	bytes BIGINT, samples BIGINT, last BIGINT, archived UINTEGER, t_min TIMESTAMP, t_max TIMESTAMP);
-CREATE VIEW points AS SELECT * FROM lake.points;
+CREATE VIEW points AS SELECT * EXCLUDE (point_name) FROM lake.points; -- so that samples JOIN points USING (point_id) has one point_name
 CREATE VIEW point_groups AS SELECT * FROM lake.groups;
 `
 
