@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -258,4 +260,52 @@ func TestLakeSession(t *testing.T) {
 		}
 	}
 	check("SELECT count(*) FROM feb", 0, "116")
+}
+
+// TestLakeSandbox goes around the gate: the instance itself reaches nothing
+// outside the session's folder, and can not be let out.
+func TestLakeSandbox(t *testing.T) {
+	w := small(t)
+	if _, _, err := ask(t, w.lake, Query{SQL: "SELECT count(*) FROM samples"}); err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(outside, []byte("a\n1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM read_text(" + quote(outside) + ")", "SELECT * FROM glob('/etc/*')", "FROM " + quote(outside+".csv"),
+		"SELECT * FROM read_parquet(" + quote(w.root+"/timeseries/2024/02/a.parquet") + ")", "SELECT * FROM read_text(" + quote(w.lake.pins.Dir()+"/../../../x") + ")",
+		"COPY (SELECT 1) TO " + quote(outside), "COPY (SELECT 1) TO " + quote(outside+"-new"), "EXPORT DATABASE " + quote(outside+"-db"),
+		"ATTACH " + quote(outside+".db"), "ATTACH 'https://example.com/x.db'", "INSTALL httpfs", "LOAD httpfs", "LOAD " + quote(outside),
+		"SET enable_external_access = true", "SET allowed_directories = ['/']", "SET allowed_paths = ['/etc/passwd']", "SET lock_configuration = false", "RESET enable_external_access",
+		"SET temp_directory = '/'", "PRAGMA temp_directory = '/'", "SET autoload_known_extensions = true", "SET memory_limit = '1TB'", "SET TimeZone = 'Europe/Berlin'",
+	} {
+		if _, err := w.lake.conn.ExecContext(t.Context(), text); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+	if data, err := os.ReadFile(outside); err != nil || string(data) != "a\n1\n" {
+		t.Errorf("a file outside became %q, %v", data, err)
+	}
+	// What is fetched can not be written over, and so not be answered from.
+	files, err := filepath.Glob(w.lake.pins.Dir() + "/*.parquet")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	for _, f := range files {
+		before, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range []string{"SELECT * FROM samples", "SELECT 1"} {
+			_, err := w.lake.Write(t.Context(), Query{SQL: "COPY (" + q + ") TO " + quote(f)}, io.Discard, CSV)
+			if !fault.Is(err, fault.Usage) {
+				t.Errorf("COPY over %s: %v", f, err)
+			}
+		}
+		if after, err := os.ReadFile(f); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%s has changed, %v", f, err)
+		}
+	}
 }
