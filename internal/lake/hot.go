@@ -417,6 +417,9 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 	if err := l.unreadable(ctx, "point_id IN "+in(missing)); err != nil {
 		return err
 	}
+	if err := l.loadMonths(ctx, math.MinInt64, math.MaxInt64); err != nil {
+		return err
+	}
 	if err := l.exec(ctx, `CREATE OR REPLACE TABLE lake.selected AS SELECT arg_max(month, last) AS month, point_id, arg_max(bytes, last) AS bytes, arg_max(archived, last) AS archived
 		FROM lake.catalog WHERE file AND last IS NOT NULL AND point_id IN `+in(missing)+" GROUP BY point_id"); err != nil {
 		return err

@@ -234,6 +234,12 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		return nil
 	}
 	where := p.where("samples")
+	from, to := p.bounds()
+	if l.o.Store != nil {
+		if err := l.loadMonths(ctx, from, to); err != nil {
+			return err
+		}
+	}
 	if p.tier != Hot && l.o.Store != nil {
 		if err := l.unreadable(ctx, where); err != nil {
 			return err
@@ -247,7 +253,6 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		}
 	}
 	if p.tier != Cold && l.o.Source != nil {
-		from, to := p.bounds()
 		if p.hot, err = l.planHot(ctx, p.tier, where, from, to); err != nil {
 			return err
 		}
