@@ -25,6 +25,7 @@ import (
 	"etl/internal/source/d1"
 	"etl/internal/source/sqlite"
 	"etl/internal/utc"
+	"etl/manifests"
 )
 
 // fakeEtl makes this test binary act as the etl; its value "lossy" makes it lose
@@ -56,6 +57,10 @@ type fakePoint struct {
 
 // actAsEtl counts rows instead of archiving them: a month file is one byte a sample.
 func actAsEtl(command string, args []string) error {
+	if command == "query" {
+		fmt.Print("one\n1\n")
+		return nil
+	}
 	fl := flag.NewFlagSet(command, flag.ContinueOnError)
 	place, store := fl.String("source", "", ""), fl.String("store", "", "")
 	day, from, to := fl.String("day", "", ""), fl.String("from", "", ""), fl.String("to", "", "")
@@ -232,6 +237,7 @@ func TestRun(t *testing.T) {
 	}
 	for _, want := range []string{
 		"one day, 5 points (0.0072 M rows), fresh month", "one day, 10 points", "one day from D1, 5 points", "its requests (8,000 rows read, 9 written)", "  42  ", "into a month of 1 days", "backfill of 2 days",
+		"etl query", "planning and selection, 1 of 175 catalog rows",
 		"bytes of toy (40 samples, 4 files)", "bytes of all 1 sets", "not judged",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -430,5 +436,45 @@ func TestBaselineRows(t *testing.T) {
 	err = conn.QueryRowContext(ctx, `SELECT string_agg(concat_ws(' ', point_id, epoch_ms(timestamp), coalesce(value::text, 'NULL'), quality, flags), '|' ORDER BY timestamp) FROM t`).Scan(&got)
 	if want := "7 -1 1.5 192 0|7 0 NULL 0 65535|7 1712000000123 -2.0 255 1"; err != nil || got != want {
 		t.Errorf("%v\ngot  %s\nwant %s", err, got, want)
+	}
+}
+
+// TestLake makes a small lake in a folder and asks it all queries of the table.
+func TestLake(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	o := lakeOptions{Points: 20, Full: 10, Store: storeOptions{Bucket: filepath.Join(root, "store")}, Hot: filepath.Join(root, "hot.sqlite")}
+	size, err := makeLake(ctx, o, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size.Files != 20*lakeMonths || size.LastRows != 20*30*1440 || size.HotRows != 20*36*60 {
+		t.Errorf("%+v", size)
+	}
+	rows := map[string]int64{"latest value of every point of one system": 2, "24 h of one point": 1440, "90 days of one point": 90 * 1440,
+		"1 year of one point": 365 * 1440, "1 year, 10 points, hourly averages": 365 * 24 * 10, "one month, all points, average by point": 20}
+	cache := filepath.Join(root, "cache")
+	for _, q := range allQueries() {
+		a, err := query(ctx, queryOptions{Store: o.Store, Hot: o.Hot, Cache: cache, SQL: q.sql, Manifests: true, Runs: 2}, io.Discard)
+		if err != nil {
+			t.Fatalf("%s: %v", q.name, err)
+		}
+		for i, r := range a.Runs {
+			if r.Stats.Rows != rows[q.name] {
+				t.Errorf("%s, run %d: %d rows, want %d", q.name, i, r.Stats.Rows, rows[q.name])
+			}
+		}
+	}
+	month := filepath.Join(root, "month")
+	qs := allQueries()
+	a, err := query(ctx, queryOptions{Store: o.Store, Hot: o.Hot, Cache: month, SQL: qs[len(qs)-1].sql, Runs: 1}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Runs[0].Stats.HotRows != 0 || a.Runs[0].Stats.Files != 20 {
+		t.Errorf("a marked month: %+v", a.Runs[0].Stats)
+	}
+	p, err := pull(ctx, pullOptions{o.Store, manifests.DirOf(lastMonth), 4}, io.Discard)
+	if err != nil || p.Files != 20 || p.Bytes != size.LastBytes {
+		t.Errorf("%+v %v, want 20 files of %d bytes", p, err, size.LastBytes)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -113,11 +114,11 @@ func openLake(ctx context.Context, at storeOptions, hot, cacheDir string) (*lake
 	return l, func() error { return errors.Join(l.Close(), done()) }, nil
 }
 
-// bareOptions name a folder of month files and the query that DuckDB is asked of
-// them: %s in it is the list of the files.
+// bareOptions name a cache with month files, and the query that DuckDB is asked
+// of them: %s in it is the list of the files.
 type bareOptions struct {
-	Glob, SQL string
-	Runs      int
+	Cache, SQL string
+	Runs       int
 }
 
 type bareAnswer struct {
@@ -131,9 +132,15 @@ type bareAnswer struct {
 // bare asks DuckDB alone, with an explicit list of files, in one session, and
 // writes the lines that the lake writes.
 func bare(ctx context.Context, o bareOptions, _ io.Writer) (a bareAnswer, err error) {
-	files, err := filepath.Glob(o.Glob)
+	var files []string
+	err = filepath.WalkDir(o.Cache, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".parquet" && filepath.Base(filepath.Dir(path)) == "files" {
+			files = append(files, path)
+		}
+		return err
+	})
 	if err != nil || len(files) == 0 {
-		return a, errors.Join(err, fmt.Errorf("no month files at %s", filepath.Base(o.Glob)))
+		return a, errors.Join(err, errors.New("no month files are cached"))
 	}
 	quoted := make([]string, len(files))
 	for i, f := range files {

@@ -132,6 +132,10 @@ const notes = `- A run is one process, measured from outside: wall clock from it
 - S3 is versitygw on the same disk and cores behind toxiproxy, which adds %[3]d ms to each request and holds up none for another. Its baseline is the sum of two times: to read and conditionally write each file once by a bare loop over the same client with %[4]d workers, the etl's default; and to do the same merge in a directory. The etl also reads back each file that it wrote. All three take turns.
 - After each run the samples in the store's manifests are counted and the sizes of its files compared; a run that lacks one is an error, not a figure.
 - Of 20 points of the fleet 8 are temperatures, 3 pressures, 3 switches, 2 counters, 2 setpoints and 2 noises of full precision, one sample a minute each.
+- Queries are asked of a lake of %[5]d months: a month file and a manifest entry for each point and month. In the last month every point has a sample a minute, in the others one point in 45 has, at least ten, and the rest a sample an hour. The hot tier is SQLite with yesterday and this morning of every point, its ledger marks the last %[6]d days. The store is versitygw behind toxiproxy as above, so that each request takes %[3]d ms more.
+- A query runs in the library, in a process of its own; the clock starts when the session is open and stops when the last byte of its CSV is written. Each one lists the manifests anew, and again after rows came from the hot tier. Empty cache: neither a manifest nor a month file is local. Manifests cached: what a machine has that asked anything today. Warm: all is local, in a new session, as each run of the command is; again in the session: as in the shell. All answers of a query must be the same. Its peak memory is the whole process's.
+- Beside DuckDB on the files: the same files as they lie in the cache, given as a list, the same threads and memory limit; both are asked again in a session. Reads alone: %[7]d at a time, and nothing is done with what came.
+- Planning is what --explain does over manifests alone in a folder, their listing included, again in a session.
 - Sizes of the real sets are those of the month files alone, one file per point and month on both sides; DuckDB's with zstd and PARQUET_VERSION V2.
 `
 
@@ -151,7 +155,7 @@ func (r *report) markdown(w io.Writer) error {
 		}
 	}
 	b.WriteString("\n## How it is measured\n\n")
-	fmt.Fprintf(&b, notes, dayRuns, r.threads, s3Delay.Milliseconds(), s3Workers)
+	fmt.Fprintf(&b, notes, dayRuns, r.threads, s3Delay.Milliseconds(), s3Workers, lakeMonths, hotWindow, fetchWorkers)
 	b.WriteString("\n## Every run\n\n```\n" + strings.Join(r.runs, "\n") + "\n```\n")
 	_, err := io.WriteString(w, b.String())
 	return err

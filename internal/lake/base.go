@@ -101,7 +101,10 @@ func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
 	}
 	if l.catalog == nil || renamed || !sameCatalog(l.catalog, n.catalog) {
 		l.catalog = nil
-		if err := l.loadMonths(ctx, n.catalog.Months, renamed); err != nil {
+		if err := l.forget(ctx, n.catalog.Months, renamed); err != nil {
+			return true, err
+		}
+		if err := l.loadStrangers(ctx, n.catalog.Months); err != nil {
 			return true, err
 		}
 	}
@@ -142,24 +145,32 @@ func samePoint(a, b sample.Point) bool {
 
 func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// unite is the points of the catalog and those of the source, ascending by id;
-// the source's description wins, unless it knows nothing but the id.
+// unite is the points of the catalog and those of the source, both ascending by
+// id, as is the result; the source's description wins, unless it knows nothing
+// but the id.
 func unite(cold, hot []sample.Point) []sample.Point {
-	byID := make(map[int32]sample.Point, len(cold)+len(hot))
-	for _, p := range cold {
-		byID[p.ID] = p
-	}
-	for _, p := range hot {
-		if old, ok := byID[p.ID]; ok && (p.Orphan || p.Name == "") && old.Name != "" {
+	all := make([]sample.Point, 0, max(len(cold), len(hot)))
+	for len(cold) > 0 || len(hot) > 0 {
+		if len(hot) == 0 || len(cold) > 0 && cold[0].ID < hot[0].ID {
+			all, cold = append(all, cold[0]), cold[1:]
 			continue
+		}
+		p := hot[0]
+		hot = hot[1:]
+		p.Orphan = p.Orphan || p.Name == ""
+		if len(cold) > 0 && cold[0].ID == p.ID {
+			if p.Orphan && cold[0].Name != "" {
+				p = cold[0]
+			}
+			cold = cold[1:]
 		}
 		p.Orphan = false
 		if p.Name == "" {
 			p.Name = source.OrphanName(p.ID)
 		}
-		byID[p.ID] = p
+		all = append(all, p)
 	}
-	return slices.SortedFunc(maps.Values(byID), func(a, b sample.Point) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 func (l *Lake) loadPoints(ctx context.Context, points []sample.Point) error {
@@ -178,49 +189,67 @@ func value[T any](p *T) driver.Value {
 	return *p
 }
 
-// loadMonths brings lake.catalog to the months of a catalog; all of them anew
-// where the names of points have changed.
-func (l *Lake) loadMonths(ctx context.Context, months []CatalogMonth, renamed bool) error {
-	stale := renamed
-	var load []string
+// forget empties lake.catalog if any month in it is no longer as it was, or if
+// the names of points have changed.
+func (l *Lake) forget(ctx context.Context, months []CatalogMonth, renamed bool) error {
 	now := make(map[utc.Month]string, len(months))
 	for _, m := range months {
 		now[m.Month] = m.ETag
-		if l.loaded[m.Month] != m.ETag {
-			_, known := l.loaded[m.Month]
-			stale = stale || known
-			load = append(load, m.Path)
-		}
 	}
-	for m := range l.loaded {
-		if _, ok := now[m]; !ok {
-			stale = true // its manifest has gone
-		}
+	stale := renamed
+	for m, etag := range l.loaded {
+		stale = stale || now[m] != etag
 	}
-	if stale {
-		load = load[:0]
-		for _, m := range months {
-			load = append(load, m.Path)
-		}
-		if err := l.exec(ctx, "TRUNCATE lake.catalog"); err != nil {
-			return err
-		}
+	if !stale {
+		return nil
 	}
 	l.loaded = map[utc.Month]string{}
-	if len(load) > 0 {
-		if err := l.exec(ctx, `INSERT INTO lake.catalog
-			SELECT m.month, m.point_id, coalesce(p.point_name, m.name), m.path <> '', m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
-			FROM read_parquet(`+list(load)+`) m LEFT JOIN lake.points p ON m.point_id = p.point_id`); err != nil {
-			return fmt.Errorf("load the catalog of the cold tier: %w", err)
-		}
-		// A points.json that is lost or damaged takes no archived point away.
-		if err := l.exec(ctx, `INSERT INTO lake.points (point_id, point_name, id, name)
-			SELECT point_id, arg_max(point_name, month) AS n, point_id, n FROM lake.catalog c
-			WHERE NOT EXISTS (SELECT 1 FROM lake.points p WHERE p.point_id = c.point_id) GROUP BY point_id`); err != nil {
-			return err
+	return l.exec(ctx, "TRUNCATE lake.catalog")
+}
+
+// loadStrangers adds the points that manifests alone know to lake.points: a
+// points.json that is lost, damaged or written anew takes no archived point away.
+func (l *Lake) loadStrangers(ctx context.Context, months []CatalogMonth) error {
+	if len(months) == 0 {
+		return nil
+	}
+	paths := make([]string, len(months))
+	for i, m := range months {
+		paths[i] = m.Path
+	}
+	from := " FROM read_parquet(" + list(paths) + ") m WHERE NOT EXISTS (SELECT 1 FROM lake.points p WHERE p.point_id = m.point_id)"
+	// There are none as a rule, and ids alone are read fast.
+	n, err := l.count(ctx, "SELECT count(*)"+from)
+	if err != nil {
+		return fmt.Errorf("load the catalog of the cold tier: %w", err)
+	}
+	if n == 0 {
+		return nil
+	}
+	return l.exec(ctx, "INSERT INTO lake.points (point_id, point_name, id, name) SELECT point_id, arg_max(name, month) AS n, point_id, n"+from+" GROUP BY point_id")
+}
+
+// loadMonths brings those months of the catalog into lake.catalog that may have
+// a sample from..to, Unix milliseconds, both inclusive.
+func (l *Lake) loadMonths(ctx context.Context, from, to int64) error {
+	var load []string
+	for _, m := range l.catalog.Months {
+		days := m.Month.Days()
+		if _, ok := l.loaded[m.Month]; !ok && days.From.Start() <= to && from < days.To.Start() {
+			load = append(load, m.Path)
+			l.loaded[m.Month] = m.ETag
 		}
 	}
-	l.loaded = now
+	if len(load) == 0 {
+		return nil
+	}
+	err := l.exec(ctx, `INSERT INTO lake.catalog
+		SELECT m.month, m.point_id, p.point_name, m.path <> '', m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
+		FROM read_parquet(`+list(load)+`) m JOIN lake.points p ON m.point_id = p.point_id`)
+	if err != nil {
+		l.catalog = nil // and all of it is loaded again
+		return fmt.Errorf("load the catalog of the cold tier: %w", err)
+	}
 	return nil
 }
 

@@ -162,6 +162,38 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
+// BenchmarkFirst is the first query of a session, as each of a command line is:
+// all is cached, and a listing takes 40 ms.
+func BenchmarkFirst(b *testing.B) {
+	o := benchLake(b, 12, 4500, 40*time.Millisecond).o
+	var sum Stats
+	ask := func() {
+		b.StopTimer()
+		l, err := Open(context.Background(), o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer l.Close()
+		b.StartTimer()
+		s, err := l.Write(context.Background(), Query{SQL: "SELECT ts, value FROM samples WHERE point_id = 1 AND ts >= '2024-04-30 12:00' AND ts < '2024-05-01 12:00'"}, io.Discard, CSV)
+		b.StopTimer()
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum.Plan, sum.Catalog, sum.Extract, sum.Run = sum.Plan+s.Plan, sum.Catalog+s.Catalog, sum.Extract+s.Extract, sum.Run+s.Run
+		b.StartTimer()
+	}
+	ask()
+	b.ResetTimer()
+	sum = Stats{}
+	for range b.N {
+		ask()
+	}
+	for unit, d := range map[string]time.Duration{"plan-ms": sum.Plan, "catalog-ms": sum.Catalog, "extract-ms": sum.Extract, "run-ms": sum.Run} {
+		b.ReportMetric(d.Seconds()*1e3/float64(b.N), unit)
+	}
+}
+
 // BenchmarkPlan is planning and selection over 35 months of 4,500 points.
 func BenchmarkPlan(b *testing.B) {
 	l := benchLake(b, 35, 4500, 0)

@@ -75,11 +75,12 @@ func (l *Lake) planHot(ctx context.Context, tier Tier, where string, from, to in
 	if err != nil || len(points) == 0 {
 		return h, err
 	}
-	archived := map[fileID]utc.Set{}
-	if tier == Both {
-		if archived, err = l.archivedDays(ctx, points); err != nil {
-			return nil, err
-		}
+	archived, perDay, err := l.archivedDays(ctx, points)
+	if err != nil {
+		return nil, err
+	}
+	if tier == Hot {
+		clear(archived)
 	}
 	begin := utc.DayOfTime(l.o.Now()) - utc.Day(l.o.HotWindow)
 	recent := touched.Intersect(utc.Days{From: begin, To: window.To})
@@ -93,19 +94,22 @@ func (l *Lake) planHot(ctx context.Context, tier Tier, where string, from, to in
 		return nil, err
 	}
 	h.reads = byDays(points, ranges)
-	h.rows, err = l.estimate(ctx, ranges, recent)
-	return h, err
+	h.rows = l.estimate(ranges, recent, perDay)
+	return h, nil
 }
 
-// archivedDays are the archived days of the points by their months.
-func (l *Lake) archivedDays(ctx context.Context, points []int32) (map[fileID]utc.Set, error) {
-	sets := map[fileID]utc.Set{}
+// archivedDays are the archived days of the points by their months, and how many
+// samples such a day of a point has on average.
+func (l *Lake) archivedDays(ctx context.Context, points []int32) (sets map[fileID]utc.Set, perDay map[int32]float64, err error) {
+	sets, perDay = map[fileID]utc.Set{}, map[int32]float64{}
+	type sum struct{ samples, days int64 }
+	sums := map[int32]sum{}
 	where := ""
 	if len(points) <= 100 {
 		where = " WHERE point_id IN " + in(points)
 	}
-	err := l.arrow(ctx, "SELECT point_id, month, archived FROM lake.catalog"+where, func(rec arrow.RecordBatch) error {
-		ids, months, masks := ints(rec, 0), rec.Column(1).(*array.String), rec.Column(2).(*array.Uint32)
+	err = l.arrow(ctx, "SELECT point_id, month, archived, samples FROM lake.catalog"+where, func(rec arrow.RecordBatch) error {
+		ids, months, masks, samples := ints(rec, 0), rec.Column(1).(*array.String), rec.Column(2).(*array.Uint32), rec.Column(3).(*array.Int64)
 		last, month := "", utc.Month(0)
 		for i, id := range ids {
 			if s := months.Value(i); s != last {
@@ -115,11 +119,18 @@ func (l *Lake) archivedDays(ctx context.Context, points []int32) (map[fileID]utc
 				}
 				last, month = strings.Clone(s), m
 			}
-			sets[fileID{id, month}] = utc.Set(masks.Value(i))
+			set := utc.Set(masks.Value(i))
+			sets[fileID{id, month}] = set
+			sums[id] = sum{sums[id].samples + samples.Value(i), sums[id].days + int64(set.Len())}
 		}
 		return nil
 	})
-	return sets, err
+	for id, s := range sums {
+		if s.days > 0 {
+			perDay[id] = float64(s.samples) / float64(s.days)
+		}
+	}
+	return sets, perDay, err
 }
 
 func in(ids []int32) string {
@@ -275,38 +286,26 @@ func byDays(points []int32, ranges map[int32][]utc.Days) []source.Query {
 // ranges: as many a day as the point's archived days have, else as its interval
 // says, else one a minute. Days before the hot window count nothing: the hot tier
 // normally holds none of them, and the guard counts what comes as well.
-func (l *Lake) estimate(ctx context.Context, ranges map[int32][]utc.Days, recent utc.Days) (int64, error) {
-	ids := make([]int32, 0, len(ranges))
-	for id := range ranges {
-		ids = append(ids, id)
-	}
-	if len(ids) == 0 {
-		return 0, nil
-	}
-	perDay := make(map[int32]float64, len(ids))
-	where := ""
-	if len(ids) <= 100 {
-		where = " WHERE p.point_id IN " + in(ids)
-	}
-	if err := l.arrow(ctx, `SELECT p.point_id, coalesce(sum(c.samples) / nullif(sum(bit_count(c.archived)), 0), 86400000 / nullif(any_value(p.interval_ms), 0), 1440)::DOUBLE
-		FROM lake.points p LEFT JOIN lake.catalog c ON c.point_id = p.point_id`+where+" GROUP BY p.point_id", func(rec arrow.RecordBatch) error {
-		for i, id := range ints(rec, 0) {
-			perDay[id] = rec.Column(1).(*array.Float64).Value(i)
-		}
-		return nil
-	}); err != nil {
-		return 0, err
-	}
+func (l *Lake) estimate(ranges map[int32][]utc.Days, recent utc.Days, perDay map[int32]float64) int64 {
 	now := l.o.Now().UnixMilli()
 	var rows float64
 	for id, rs := range ranges {
+		day, ok := perDay[id]
+		if !ok {
+			day = utc.DayMillis / 60_000
+			if i, ok := slices.BinarySearchFunc(l.points, id, func(p sample.Point, id int32) int { return cmp.Compare(p.ID, id) }); ok {
+				if n := l.points[i].IntervalMS; n != nil && *n > 0 {
+					day = float64(utc.DayMillis) / float64(*n)
+				}
+			}
+		}
 		for _, r := range rs {
 			if r = r.Intersect(recent); !r.Empty() {
-				rows += perDay[id] * float64(max(0, min(r.To.Start(), now)-r.From.Start())) / utc.DayMillis
+				rows += day * float64(max(0, min(r.To.Start(), now)-r.From.Start())) / utc.DayMillis
 			}
 		}
 	}
-	return int64(math.Ceil(rows)), nil
+	return int64(math.Ceil(rows))
 }
 
 // extract brings the rows of the plan into lake.hot and returns their number.
@@ -415,6 +414,9 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 		}
 	}
 	if err := l.unreadable(ctx, "point_id IN "+in(missing)); err != nil {
+		return err
+	}
+	if err := l.loadMonths(ctx, math.MinInt64, math.MaxInt64); err != nil {
 		return err
 	}
 	if err := l.exec(ctx, `CREATE OR REPLACE TABLE lake.selected AS SELECT arg_max(month, last) AS month, point_id, arg_max(bytes, last) AS bytes, arg_max(archived, last) AS archived

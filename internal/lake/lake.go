@@ -127,6 +127,7 @@ type Lake struct {
 	points  []sample.Point       // what lake.points holds
 	heard   []sample.Point       // those of them that the source has, as it told them
 	groups  []member             // what lake.groups holds
+	met     map[metFile]File     // month files that earlier queries have read of the catalog
 	used    map[string]bool      // what pretend has to undo: see use
 	files   int                  // named pipes made
 	open    bool                 // a query's transaction is open
@@ -147,7 +148,7 @@ func Open(ctx context.Context, o Options) (*Lake, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &Lake{o: o, loaded: map[utc.Month]string{}, used: map[string]bool{}}
+	l := &Lake{o: o, loaded: map[utc.Month]string{}, used: map[string]bool{}, met: map[metFile]File{}}
 	var err error
 	if l.pins, err = o.Cache.Pin(); err != nil {
 		return nil, err

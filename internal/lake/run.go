@@ -243,6 +243,12 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		return nil
 	}
 	where := p.where("samples")
+	from, to := p.bounds()
+	if l.o.Store != nil {
+		if err := l.loadMonths(ctx, from, to); err != nil {
+			return err
+		}
+	}
 	if p.tier != Hot && l.o.Store != nil {
 		if err := l.unreadable(ctx, where); err != nil {
 			return err
@@ -256,7 +262,6 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 		}
 	}
 	if p.tier != Cold && l.o.Source != nil {
-		from, to := p.bounds()
 		if p.hot, err = l.planHot(ctx, p.tier, where, from, to); err != nil {
 			return err
 		}
@@ -291,25 +296,30 @@ func (l *Lake) named(s *statement) []string {
 // of them. Those columns are read only now, and of the months that are needed:
 // hashes are most of a catalog.
 func (l *Lake) selectedFiles(ctx context.Context) ([]selectedFile, error) {
-	paths := map[string]string{}
+	byName := map[string]CatalogMonth{}
 	for _, m := range l.catalog.Months {
-		paths[m.Month.String()] = m.Path
+		byName[m.Month.String()] = m
 	}
 	var months []string
 	points := map[int32]bool{}
 	files := 0
-	if err := l.arrow(ctx, "SELECT month, point_id FROM lake.selected", func(rec arrow.RecordBatch) error {
-		c := rec.Column(0).(*array.String)
+	var met []selectedFile // those that an earlier query has read
+	if err := l.arrow(ctx, "SELECT month, point_id, archived FROM lake.selected ORDER BY point_id, month", func(rec arrow.RecordBatch) error {
+		c, masks := rec.Column(0).(*array.String), rec.Column(2).(*array.Uint32)
 		for i, id := range ints(rec, 1) {
-			if p := paths[c.Value(i)]; !slices.Contains(months, p) {
-				months = append(months, p)
+			m := byName[c.Value(i)]
+			if !slices.Contains(months, m.Path) {
+				months = append(months, m.Path)
+			}
+			if f, ok := l.met[metFile{id, m.Month, m.ETag}]; ok {
+				met = append(met, selectedFile{File: f, archived: utc.Set(masks.Value(i))})
 			}
 			points[id] = true
 		}
 		files += c.Len()
 		return nil
-	}); err != nil || files == 0 {
-		return nil, err
+	}); err != nil || files == len(met) {
+		return met, err
 	}
 	few := ""
 	if len(points) <= 100 {
@@ -341,8 +351,26 @@ func (l *Lake) selectedFiles(ctx context.Context) ([]selectedFile, error) {
 	if err == nil && len(selected) != files {
 		err = fmt.Errorf("the catalog names %d files of %d", len(selected), files)
 	}
+	if err == nil && files <= maxMet {
+		if len(l.met)+files > maxMet {
+			clear(l.met)
+		}
+		for _, f := range selected {
+			l.met[metFile{f.Point, f.Month, byName[f.Month.String()].ETag}] = f.File
+		}
+	}
 	return selected, err
 }
+
+// metFile names a month file as one version of a manifest has it.
+type metFile struct {
+	point int32
+	month utc.Month
+	etag  string
+}
+
+// maxMet bounds the files that a session remembers, of some 400 bytes each.
+const maxMet = 10_000
 
 // guard refuses a query that would fetch or extract more than it may.
 func (l *Lake) guard(p *plan) error {
