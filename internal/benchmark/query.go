@@ -56,7 +56,7 @@ func (b *bench) lake(ctx context.Context) (o lakeOptions, size lakeAnswer, serve
 	o.Hot = filepath.Join(dir, "hot.sqlite")
 	o.Store.Bucket = "lake"
 	buckets := filepath.Join(dir, "buckets")
-	want, err := json.Marshal(o)
+	want, err := json.Marshal(lakeOptions{Points: o.Points, Full: o.Full}) // wherever it lies
 	if err != nil {
 		return o, size, server, nil, err
 	}
