@@ -132,6 +132,7 @@ type Lake struct {
 	files   int                  // named pipes made
 	open    bool                 // a query's transaction is open
 	unsure  bool                 // something was learnt within it
+	settled map[utc.Month]string // what loaded was before it
 }
 
 // Open starts a session. Nothing is asked of the store or the source before a
@@ -196,7 +197,7 @@ func (l *Lake) setUp(ctx context.Context) error {
 	}
 	dir := quote(l.pins.Dir())
 	for _, s := range []string{
-		"SET TimeZone = 'UTC'",
+		"SET GLOBAL TimeZone = 'UTC'", // of every connection
 		"SET Calendar = 'gregorian'",
 		"SET disabled_optimizers = " + quote(disabledOptimizers),
 		fmt.Sprintf("SET threads = %d", l.o.Threads),
