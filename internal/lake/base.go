@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -64,7 +65,7 @@ func (l *Lake) ask(ctx context.Context) (*news, error) {
 
 // knows reports whether the news say nothing new.
 func (l *Lake) knows(n *news) bool {
-	return l.catalog != nil && sameCatalog(l.catalog, n.catalog) && samePoints(l.heard, n.points) && slices.Equal(l.groups, n.groups)
+	return l.catalog != nil && !l.strangers && sameCatalog(l.catalog, n.catalog) && samePoints(l.heard, n.points) && slices.Equal(l.groups, n.groups)
 }
 
 // learn brings points, groups and catalog up to date and reports whether any of
@@ -73,7 +74,6 @@ func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
 	if l.knows(n) {
 		return false, nil
 	}
-	l.unsure = l.open
 	if l.catalog == nil && n.rejects > 0 {
 		l.notify(Warning{fmt.Sprintf("%d rows of the hot tier belong to no point and are not in any answer; `etl archive` records them, `etl rejects` lists them", n.rejects)})
 	}
@@ -83,8 +83,11 @@ func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
 		if n.catalog.PointsErr != nil {
 			l.notify(Warning{n.catalog.PointsErr.Error()})
 		}
-		l.points, l.loaded = nil, map[utc.Month]string{} // until all of it is there
+		l.points = nil // until all of it is there
 		if err := l.loadPoints(ctx, points); err != nil {
+			return true, err
+		}
+		if err := l.forget(ctx); err != nil { // it has the names
 			return true, err
 		}
 	}
@@ -99,16 +102,13 @@ func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
 		}
 		l.groups = n.groups
 	}
-	if l.catalog == nil || renamed || !sameCatalog(l.catalog, n.catalog) {
+	if l.strangers || len(n.catalog.Points) == 0 {
 		l.catalog = nil
-		if err := l.forget(ctx, n.catalog.Months, renamed); err != nil {
-			return true, err
-		}
-		if err := l.loadStrangers(ctx, n.catalog.Months); err != nil {
+		if err := l.loadStrangers(ctx, n.catalog); err != nil {
 			return true, err
 		}
 	}
-	l.catalog, l.points, l.heard = n.catalog, points, n.points
+	l.catalog, l.points, l.heard, l.strangers = n.catalog, points, n.points, false
 	return true, nil
 }
 
@@ -122,10 +122,10 @@ func (l *Lake) refresh(ctx context.Context) (changed bool, err error) {
 }
 
 // sameCatalog reports whether two catalogs say the same. A listing does not tell
-// all: what was read after it may be newer.
+// all: what was read after it may be newer. A month that is newer than it was
+// listed is listed otherwise the next time.
 func sameCatalog(a, b *Catalog) bool {
-	return a.Version == b.Version && slices.Equal(a.Months, b.Months) && samePoints(a.Points, b.Points) &&
-		maps.EqualFunc(a.Bad, b.Bad, func(error, error) bool { return true })
+	return a.Version == b.Version && samePoints(a.Points, b.Points)
 }
 
 // samePoints compares what reflect.DeepEqual takes 10 ms for with 4,500 points.
@@ -189,68 +189,86 @@ func value[T any](p *T) driver.Value {
 	return *p
 }
 
-// forget empties lake.catalog if any month in it is no longer as it was, or if
-// the names of points have changed.
-func (l *Lake) forget(ctx context.Context, months []CatalogMonth, renamed bool) error {
-	now := make(map[utc.Month]string, len(months))
-	for _, m := range months {
-		now[m.Month] = m.ETag
-	}
-	stale := renamed
-	for m, etag := range l.loaded {
-		stale = stale || now[m] != etag
-	}
-	if !stale {
-		return nil
-	}
+// forget empties lake.catalog.
+func (l *Lake) forget(ctx context.Context) error {
 	l.loaded = map[utc.Month]string{}
 	return l.exec(ctx, "TRUNCATE lake.catalog")
 }
 
-// loadStrangers adds the points that manifests alone know to lake.points: a
-// points.json that is lost, damaged or written anew takes no archived point away.
-func (l *Lake) loadStrangers(ctx context.Context, months []CatalogMonth) error {
-	if len(months) == 0 {
-		return nil
-	}
+// strange selects from the rows of months whose points are not in lake.points.
+func strange(months []CatalogMonth) string {
+	return " FROM read_parquet(" + list(paths(months)) + ") m WHERE NOT EXISTS (SELECT 1 FROM lake.points p WHERE p.point_id = m.point_id)"
+}
+
+func paths(months []CatalogMonth) []string {
 	paths := make([]string, len(months))
 	for i, m := range months {
 		paths[i] = m.Path
 	}
-	from := " FROM read_parquet(" + list(paths) + ") m WHERE NOT EXISTS (SELECT 1 FROM lake.points p WHERE p.point_id = m.point_id)"
-	// There are none as a rule, and ids alone are read fast.
-	n, err := l.count(ctx, "SELECT count(*)"+from)
+	return paths
+}
+
+// loadStrangers adds the points that manifests alone know to lake.points: a
+// points.json that is lost or damaged takes no archived point away, and one that
+// lacks a point takes no sample of it away.
+func (l *Lake) loadStrangers(ctx context.Context, c *Catalog) error {
+	months, err := c.Load(ctx, math.MinInt64, math.MaxInt64)
+	if err != nil || len(months) == 0 {
+		return err
+	}
+	err = l.exec(ctx, "INSERT INTO lake.points (point_id, point_name, id, name) SELECT point_id, arg_max(name, month) AS n, point_id, n"+strange(months)+" GROUP BY point_id")
 	if err != nil {
 		return fmt.Errorf("load the catalog of the cold tier: %w", err)
 	}
-	if n == 0 {
-		return nil
-	}
-	return l.exec(ctx, "INSERT INTO lake.points (point_id, point_name, id, name) SELECT point_id, arg_max(name, month) AS n, point_id, n"+from+" GROUP BY point_id")
+	return nil
 }
 
 // loadMonths brings those months of the catalog into lake.catalog that may have
-// a sample from..to, Unix milliseconds, both inclusive.
-func (l *Lake) loadMonths(ctx context.Context, from, to int64) error {
-	var load []string
+// a sample from..to, Unix milliseconds, both inclusive, and returns them. It is
+// errStale if one of them has a point that is in lake.points only once the next
+// news are learnt.
+func (l *Lake) loadMonths(ctx context.Context, from, to int64) ([]CatalogMonth, error) {
+	months, err := l.catalog.Load(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	now := make(map[utc.Month]string, len(l.catalog.Months))
 	for _, m := range l.catalog.Months {
-		days := m.Month.Days()
-		if _, ok := l.loaded[m.Month]; !ok && days.From.Start() <= to && from < days.To.Start() {
-			load = append(load, m.Path)
+		now[m.Month] = m.ETag
+	}
+	for m, etag := range l.loaded {
+		if now[m] != etag {
+			if err := l.forget(ctx); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	var load []CatalogMonth
+	for _, m := range months {
+		if _, ok := l.loaded[m.Month]; !ok {
+			load = append(load, m)
 			l.loaded[m.Month] = m.ETag
 		}
 	}
 	if len(load) == 0 {
-		return nil
+		return months, nil
 	}
-	err := l.exec(ctx, `INSERT INTO lake.catalog
-		SELECT m.month, m.point_id, p.point_name, m.path <> '', m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
-		FROM read_parquet(`+list(load)+`) m JOIN lake.points p ON m.point_id = p.point_id`)
+	// There are none as a rule, and ids alone are read fast.
+	n, err := l.count(ctx, "SELECT count(*)"+strange(load))
+	if err == nil && n > 0 {
+		l.strangers = true
+		return nil, errStale
+	}
+	if err == nil {
+		err = l.exec(ctx, `INSERT INTO lake.catalog
+			SELECT m.month, m.point_id, p.point_name, m.path <> '', m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
+			FROM read_parquet(`+list(paths(load))+`) m JOIN lake.points p ON m.point_id = p.point_id`)
+	}
 	if err != nil {
-		l.catalog = nil // and all of it is loaded again
-		return fmt.Errorf("load the catalog of the cold tier: %w", err)
+		return nil, fmt.Errorf("load the catalog of the cold tier: %w", err)
 	}
-	return nil
+	return months, nil
 }
 
 // replace fills a table of the schema lake anew.

@@ -61,7 +61,7 @@ func TestFullDisk(t *testing.T) {
 			mustFetch(t, p, s, files[:3])
 			for range 40 { // until the manifests do not fit either
 				putMonth(t, s, january+1, 20)
-				if _, err = p.Catalog(t.Context(), s, "x"); err != nil {
+				if _, err = loadCatalog(t.Context(), p, s, "x"); err != nil {
 					break
 				}
 			}

@@ -766,7 +766,7 @@ func TestFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			run := func(p *Pins) error {
-				c, err := p.Catalog(t.Context(), s, "x")
+				c, err := loadCatalog(t.Context(), p, s, "x")
 				if err != nil {
 					return err
 				}
@@ -838,7 +838,7 @@ func TestCancelled(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := p.Catalog(ctx, s, "x"); !errors.Is(err, context.Canceled) {
+		if _, err := loadCatalog(ctx, p, s, "x"); !errors.Is(err, context.Canceled) {
 			if _, ok := s.(*ramStore); !ok {
 				t.Fatal(err)
 			}
@@ -1075,7 +1075,7 @@ func TestCacheChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cat, err := p.Catalog(t.Context(), s, "store")
+		cat, err := loadCatalog(t.Context(), p, s, "store")
 		if err != nil || len(cat.Months) != 1 {
 			t.Fatal(cat, err)
 		}

@@ -30,22 +30,28 @@ import (
 	"etl/manifests"
 )
 
-// Catalog is what the manifests say, each month as a local Parquet file that
-// DuckDB loads fast. The files stay until the session ends.
+// Catalog is a listing of the manifests, of which Load makes those local that a
+// query needs.
 type Catalog struct {
 	Version   string              // changes whenever the listing of the manifests does
 	Months    []CatalogMonth      // ascending
-	Bad       map[utc.Month]error // manifests that can not be read (Corrupt, Invalid)
+	Bad       map[utc.Month]error // manifests that the last Load could not read (Corrupt, Invalid)
 	Points    []sample.Point      // of points.json, ascending by id; not to be changed
 	PointsErr error               // why points.json can not be read; Points is empty then
+
+	pins  *Pins
+	store object.Store
+	name  string
 }
 
-// CatalogMonth is one manifest: a row for each entry, ascending by point_id, in
-// the columns of catalogSchema.
+// CatalogMonth is one manifest.
 type CatalogMonth struct {
 	Month utc.Month
-	ETag  string
-	Path  string
+	ETag  string // as it was listed, or as it was loaded: "" if it has gone meanwhile
+	// Path is a local Parquet file that DuckDB loads fast, "" before Load: a row for
+	// each entry, ascending by point_id, in the columns of catalogSchema. It stays
+	// until the session ends.
+	Path string
 }
 
 // catalogWorkers bounds the manifests in memory: one of 4,500 points is 3 MB of
@@ -57,14 +63,13 @@ const catalogWorkers = 8
 const catalogFormat = "etl catalog 1"
 
 // Catalog lists the manifests, the one revalidation that a query needs, and
-// loads those whose version is not cached. name tells the store from others; it
-// must not depend on where the process runs. A store without manifests has an
-// empty catalog.
+// loads points.json if its version is not cached. name tells the store from
+// others; it must not depend on where the process runs. A store without
+// manifests has an empty catalog.
 func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*Catalog, error) {
 	const prefix = "_manifests/"
-	c := &Catalog{Bad: map[utc.Month]error{}}
+	c := &Catalog{pins: p, store: store, name: name}
 	version := sha256.New()
-	var months []CatalogMonth
 	pointsETag := ""
 	for a, err := range store.List(ctx, prefix) {
 		if err != nil {
@@ -73,7 +78,7 @@ func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*C
 		m, isMonth := manifestMonth(a.Key)
 		switch {
 		case isMonth:
-			months = append(months, CatalogMonth{Month: m, ETag: a.ETag})
+			c.Months = append(c.Months, CatalogMonth{Month: m, ETag: a.ETag})
 		case a.Key == manifests.PointsKey:
 			pointsETag = a.ETag
 		default:
@@ -82,18 +87,38 @@ func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*C
 		fmt.Fprintf(version, "%q %q\n", a.Key, a.ETag)
 	}
 	c.Version = hex.EncodeToString(version.Sum(nil))
-
-	cached, err := p.cache.catalogNames()
-	if err != nil {
-		return nil, p.cache.fail("read", err)
+	if pointsETag != "" {
+		var err error
+		c.Points, err = p.loadPoints(ctx, store, name, pointsETag)
+		if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
+			c.PointsErr = err
+		} else if err != nil {
+			return nil, err
+		}
 	}
+	return c, nil
+}
+
+// Load makes the months local that may have a sample from..to, Unix
+// milliseconds, both inclusive, and returns them, ascending, without those that
+// have gone since the listing or are in Bad. What is loaded may be newer than
+// what was listed; its ETag says so.
+func (c *Catalog) Load(ctx context.Context, from, to int64) ([]CatalogMonth, error) {
+	c.Bad = map[utc.Month]error{}
 	var mu sync.Mutex // of c.Bad
+	cached := sync.OnceValues(func() (map[string][]string, error) { return c.pins.cache.catalogNames() })
+	var months []*CatalogMonth
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(catalogWorkers)
-	for i := range months {
+	for i := range c.Months {
+		m := &c.Months[i]
+		if days := m.Month.Days(); to < days.From.Start() || days.To.Start() <= from {
+			continue
+		}
+		months = append(months, m)
 		g.Go(func() error {
-			m := &months[i]
-			err := p.month(gctx, store, name, cached, m)
+			m.Path = ""
+			err := c.pins.month(gctx, c.store, c.name, cached, m)
 			if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -103,25 +128,16 @@ func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*C
 			return err
 		})
 	}
-	if pointsETag != "" {
-		g.Go(func() (err error) {
-			c.Points, err = p.loadPoints(gctx, store, name, cached, pointsETag)
-			if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
-				c.PointsErr = err
-				return nil
-			}
-			return err
-		})
-	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	var loaded []CatalogMonth
 	for _, m := range months {
 		if m.Path != "" {
-			c.Months = append(c.Months, m)
+			loaded = append(loaded, *m)
 		}
 	}
-	return c, nil
+	return loaded, nil
 }
 
 // manifestMonth is the month whose manifest has this key.
@@ -135,8 +151,8 @@ func manifestMonth(key object.Key) (utc.Month, bool) {
 }
 
 // month sets the path of a listed month, and its ETag if another version was
-// loaded than was listed. The path stays "" if the manifest has gone.
-func (p *Pins) month(ctx context.Context, store object.Store, name string, cached map[string][]string, m *CatalogMonth) error {
+// loaded than was listed. Both are "" if the manifest has gone.
+func (p *Pins) month(ctx context.Context, store object.Store, name string, cached func() (map[string][]string, error), m *CatalogMonth) error {
 	key := manifests.KeyOf(m.Month)
 	id := catalogID(name, key, m.ETag)
 	release, err := p.cache.busy.take(ctx, id)
@@ -144,15 +160,19 @@ func (p *Pins) month(ctx context.Context, store object.Store, name string, cache
 		return err
 	}
 	defer release()
-	if n, _, err := p.catalogFile(id, cached[id]); err != nil || n != nil {
+	if n, _, err := p.catalogFile(id, cached); err != nil || n != nil {
 		if n != nil {
 			m.Path = n.path
 		}
 		return p.cache.fail("read", err)
 	}
 	man, version, err := manifests.Load(ctx, store, m.Month)
-	if err != nil || version == "" {
+	if err != nil {
 		return err
+	}
+	if version == "" {
+		m.ETag = ""
+		return nil
 	}
 	data, err := encodeCatalog(memory.DefaultAllocator, man)
 	if err != nil {
@@ -175,7 +195,7 @@ type pointsFile struct {
 }
 
 // loadPoints is points.json, of which the cache keeps the bytes as they are.
-func (p *Pins) loadPoints(ctx context.Context, store object.Store, name string, cached map[string][]string, etag string) ([]sample.Point, error) {
+func (p *Pins) loadPoints(ctx context.Context, store object.Store, name, etag string) ([]sample.Point, error) {
 	id := catalogID(name, manifests.PointsKey, etag)
 	release, err := p.cache.busy.take(ctx, id)
 	if err != nil {
@@ -188,7 +208,7 @@ func (p *Pins) loadPoints(ctx context.Context, store object.Store, name string, 
 	if known != nil && known.id == id {
 		return known.points, nil
 	}
-	n, data, err := p.catalogFile(id, cached[id])
+	n, data, err := p.catalogFile(id, p.cache.catalogNames)
 	if err != nil {
 		return nil, p.cache.fail("read", err)
 	}
@@ -276,11 +296,15 @@ func (c *Cache) catalogNames() (map[string][]string, error) {
 
 // catalogFile pins a file of the catalog by one of the names that the cache has
 // of it; nil if none is sound. data is set if it was read.
-func (p *Pins) catalogFile(id string, names []string) (n *pin, data []byte, err error) {
+func (p *Pins) catalogFile(id string, cached func() (map[string][]string, error)) (n *pin, data []byte, err error) {
 	if n, ok := p.reuse(p.catalog, id); ok {
 		return n, nil, nil
 	}
-	for _, name := range names {
+	names, err := cached()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range names[id] {
 		from, to := filepath.Join(p.cache.dir, catalogDir, name), filepath.Join(p.dir, name)
 		err := os.Link(from, to)
 		if errors.Is(err, fs.ErrExist) { // left by a call that failed

@@ -3,6 +3,7 @@ package lake
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -21,9 +22,19 @@ import (
 	"etl/manifests"
 )
 
+// loadCatalog lists the manifests and loads all of them. The months are those
+// that could be loaded.
+func loadCatalog(ctx context.Context, p *Pins, s object.Store, name string) (*Catalog, error) {
+	c, err := p.Catalog(ctx, s, name)
+	if err == nil {
+		c.Months, err = c.Load(ctx, math.MinInt64, math.MaxInt64)
+	}
+	return c, err
+}
+
 func mustCatalog(t testing.TB, p *Pins, s object.Store) *Catalog {
 	t.Helper()
-	c, err := p.Catalog(t.Context(), s, "file:/store")
+	c, err := loadCatalog(t.Context(), p, s, "file:/store")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +103,7 @@ func TestCatalogIsCached(t *testing.T) {
 		}
 	}
 	// Another store of another name has nothing to do with it.
-	if _, err := q.Catalog(t.Context(), s, "other"); err != nil {
+	if _, err := loadCatalog(t.Context(), q, s, "other"); err != nil {
 		t.Fatal(err)
 	}
 	if tr := s.Trace(); len(tr) != 5 {
@@ -166,7 +177,7 @@ func TestCatalogWhileWritten(t *testing.T) {
 	gone := objecttest.NewFaults(ram)
 	putMonth(t, gone, january, 3)
 	gone.Inject(objecttest.On("get", ""), objecttest.Fail(fault.NotExist))
-	if c, err := p.Catalog(t.Context(), gone, "gone"); err != nil || len(c.Months) != 0 {
+	if c, err := loadCatalog(t.Context(), p, gone, "gone"); err != nil || len(c.Months) != 0 {
 		t.Fatal(c, err)
 	}
 }
@@ -261,7 +272,7 @@ func TestOddETags(t *testing.T) {
 		RowsSHA256: info.RowsSHA256, Samples: info.Samples, First: &info.First, Last: &info.Last, Days: info.Days}
 	putManifest(t, s, january, []manifests.Entry{e})
 	p := pinned(t, c)
-	cat, err := p.Catalog(t.Context(), s, s.odd)
+	cat, err := loadCatalog(t.Context(), p, s, s.odd)
 	if err != nil || len(cat.Months) != 1 {
 		t.Fatal(cat, err)
 	}

@@ -413,10 +413,10 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 			return cmp.Or(err, error(errStale))
 		}
 	}
-	if err := l.unreadable(ctx, "point_id IN "+in(missing)); err != nil {
+	if _, err := l.loadMonths(ctx, math.MinInt64, math.MaxInt64); err != nil {
 		return err
 	}
-	if err := l.loadMonths(ctx, math.MinInt64, math.MaxInt64); err != nil {
+	if err := l.unreadable(ctx, "point_id IN "+in(missing)); err != nil {
 		return err
 	}
 	if err := l.exec(ctx, `CREATE OR REPLACE TABLE lake.selected AS SELECT arg_max(month, last) AS month, point_id, arg_max(bytes, last) AS bytes, arg_max(archived, last) AS archived

@@ -122,17 +122,22 @@ type Lake struct {
 
 	telling sync.Mutex // held while Notify is called
 
+	learnt
+	before    learnt           // what was learnt when the query's transaction began
+	open      bool             // that is open
+	strangers bool             // a manifest has a point that is not in lake.points: see loadMonths
+	met       map[metFile]File // month files that earlier queries have read of the catalog
+	used      map[string]bool  // what pretend has to undo: see use
+	files     int              // named pipes made
+}
+
+// learnt is what the tables of DuckDB hold that outlive a query.
+type learnt struct {
 	catalog *Catalog             // nil until a statement needs it
 	loaded  map[utc.Month]string // the ETags of the months in lake.catalog
-	points  []sample.Point       // what lake.points holds
+	points  []sample.Point       // what lake.points holds, without the strangers
 	heard   []sample.Point       // those of them that the source has, as it told them
 	groups  []member             // what lake.groups holds
-	met     map[metFile]File     // month files that earlier queries have read of the catalog
-	used    map[string]bool      // what pretend has to undo: see use
-	files   int                  // named pipes made
-	open    bool                 // a query's transaction is open
-	unsure  bool                 // something was learnt within it
-	settled map[utc.Month]string // what loaded was before it
 }
 
 // Open starts a session. Nothing is asked of the store or the source before a
@@ -149,7 +154,7 @@ func Open(ctx context.Context, o Options) (*Lake, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &Lake{o: o, loaded: map[utc.Month]string{}, used: map[string]bool{}, met: map[metFile]File{}}
+	l := &Lake{o: o, learnt: learnt{loaded: map[utc.Month]string{}}, used: map[string]bool{}, met: map[metFile]File{}}
 	var err error
 	if l.pins, err = o.Cache.Pin(); err != nil {
 		return nil, err

@@ -321,3 +321,122 @@ func TestLakeMoved(t *testing.T) {
 		t.Errorf("planned again %d times, want once", s.Replans)
 	}
 }
+
+// TestLakeRefused: what a query that failed had learnt is not taken for known by the next one.
+func TestLakeRefused(t *testing.T) {
+	w := newWorld(t)
+	a := w.point("A", "HVAC")
+	w.fill(a, day("2024-02-01"), day("2024-03-10"), 24)
+	w.archive(day("2024-02-01"), day("2024-03-01"))
+	for d := day("2024-02-01"); d < day("2024-03-01"); d++ {
+		w.trim(a, d)
+	}
+	o := w.options()
+	o.MaxHotRows = 100
+	l := w.open(o)
+	for range 2 {
+		if _, _, err := ask(t, l, Query{SQL: "SELECT count(*) FROM samples"}); !fault.Is(err, fault.Usage) {
+			t.Errorf("too many rows: %v", err)
+		}
+		if got, _, err := ask(t, l, Query{SQL: "SELECT count(*) FROM samples WHERE ts >= '2024-02-10' AND ts < '2024-02-20'"}); err != nil || !slices.Equal(got, []string{"240"}) {
+			t.Errorf("after a refusal: %q, %v, want 240", got, err)
+		}
+	}
+}
+
+// TestLakeLoadsFewManifests: a query loads the manifests of the months that it
+// can touch, once, and learns from the listing which of them have changed.
+func TestLakeLoadsFewManifests(t *testing.T) {
+	w := newWorld(t)
+	a := w.point("A", "HVAC")
+	w.fill(a, day("2023-06-10"), day("2024-03-11"), 2)
+	w.archive(day("2023-06-10"), day("2024-03-09"))
+	w.lake = w.open(w.options()) // the cache is empty
+	oracle := w.oracle()
+	loads := func(query string, months ...string) {
+		t.Helper()
+		w.store.Reset()
+		w.same(oracle, Query{SQL: query})
+		var got []string
+		for _, op := range w.store.Trace() {
+			if m, ok := strings.CutPrefix(op, "get _manifests/"); ok && m != "points.json" {
+				got = append(got, strings.TrimSuffix(m, ".json"))
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, months) {
+			t.Errorf("%s\nloads the manifests %q, want %q", query, got, months)
+		}
+	}
+	loads("SELECT name FROM points")
+	loads("SELECT point_id, ts, value FROM latest")
+	loads(allSamples+" WHERE ts >= '2024-03-09'", "2024-03")
+	loads(allSamples + " WHERE ts >= '2024-03-09'")
+	loads(allSamples+" WHERE ts >= '2023-08-31' AND ts < '2023-10-01'", "2023-08", "2023-09")
+	loads(allSamples+" WHERE timestamp = epoch_ms(TIMESTAMP '2024-02-29 12:00:00')", "2024-02")
+	w.job(jobs.ArchiveOptions{Mode: jobs.Backfill, Days: utc.Days{From: day("2024-03-09"), To: day("2024-03-10")}})
+	loads(allSamples+" WHERE ts < '2023-09-10'", "2023-06", "2023-07")
+	loads(allSamples+" WHERE ts >= '2024-02-09'", "2024-03")
+	w.lake = w.open(w.options())
+	loads(allSamples, "2023-10", "2023-11", "2023-12", "2024-01")
+	loads("SELECT point_name, ts FROM samples WHERE value > 0")
+
+	o := w.options()
+	o.StoreName, o.Source, o.Ledger = "cold", nil, nil
+	w.lake = w.open(o)
+	w.store.Reset()
+	got, _, err := ask(t, w.lake, Query{SQL: "SELECT count(DISTINCT month) FROM archive_files"})
+	if err != nil || got[0] != "10" || w.store.Count() != 12 {
+		t.Errorf("archive_files: %q, %v, by %q", got, err, w.store.Trace())
+	}
+}
+
+// TestLakeStrangers: samples of points that the manifests alone know are in the answer,
+// whatever has become of points.json.
+func TestLakeStrangers(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.point("A", "HVAC"), w.point("B", "HVAC")
+	w.fill(a, day("2024-01-30"), day("2024-03-05"), 4)
+	w.fill(b, day("2024-01-30"), day("2024-02-02"), 4)
+	w.archive(day("2024-01-30"), day("2024-03-04"))
+	path := w.root + "/_manifests/points.json"
+	whole, err := os.ReadFile(path)
+	w.must(err)
+	c, err := manifests.DecodePoints(whole)
+	w.must(err)
+	c.Points = c.Points[:1] // without B
+	part, err := manifests.EncodePoints(c)
+	w.must(err)
+	w.same(w.oracle(), Query{SQL: allSamples})
+	old := w.lake
+	for what, data := range map[string][]byte{"lost": nil, "damaged": []byte("{"), "without it": part} {
+		w.must(os.RemoveAll(path))
+		if data != nil {
+			w.must(os.WriteFile(path, data, 0o644))
+		}
+		o := w.options()
+		o.Source, o.Ledger = nil, nil
+		for _, explain := range []bool{false, true} {
+			l := w.open(o)
+			if explain {
+				e, err := l.Explain(t.Context(), Query{SQL: allSamples})
+				if err != nil || e.Points != 2 {
+					t.Errorf("points.json %s: %+v, %v", what, e, err)
+				}
+			}
+			for range 2 {
+				if got, _, err := ask(t, l, Query{SQL: "SELECT point_name, count(*) AS n FROM samples WHERE ts >= '2024-02-01' GROUP BY ALL"}); err != nil || !slices.Equal(got, []string{"A | 128", "B | 4"}) {
+					t.Errorf("points.json %s: %q, %v", what, got, err)
+				}
+			}
+		}
+		if got, _, err := ask(t, old, Query{SQL: "SELECT point_name, count(*) AS n FROM samples WHERE ts >= '2024-02-01' GROUP BY ALL"}); err != nil || !slices.Equal(got, []string{"A | 132", "B | 4"}) {
+			t.Errorf("points.json %s, an old session: %q, %v", what, got, err)
+		}
+		if what != "without it" {
+			if got, _, err := ask(t, w.open(o), Query{SQL: "SELECT name FROM points"}); err != nil || !slices.Equal(got, []string{"A", "B"}) {
+				t.Errorf("points.json %s: the points %q, %v", what, got, err)
+			}
+		}
+	}
+}

@@ -131,13 +131,7 @@ const attempts = 4
 func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, err := l.statement(ctx, q)
-	if err == nil && len(p.stmt.Tables) > 0 {
-		var again bool
-		if again, err = l.ahead(ctx, p, l.choose); again {
-			err = l.choose(ctx, p)
-		}
-	}
+	p, err := l.prepare(ctx, q, l.choose)
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
 	}
@@ -246,17 +240,22 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 	}
 	where := p.where("samples")
 	from, to := p.bounds()
-	if l.o.Store != nil {
-		if err := l.loadMonths(ctx, from, to); err != nil {
-			return err
-		}
+	begin := time.Now()
+	months, err := l.loadMonths(ctx, from, to)
+	loading := time.Since(begin)
+	p.stats.Plan, p.stats.Catalog = p.stats.Plan-loading, p.stats.Catalog+loading
+	if err != nil {
+		return err
 	}
-	if p.tier != Hot && l.o.Store != nil {
+	if p.tier != Hot {
 		if err := l.unreadable(ctx, where); err != nil {
 			return err
 		}
+	}
+	if p.tier != Hot && len(months) > 0 {
 		l.use("lake.selected")
-		if err := l.exec(ctx, "CREATE OR REPLACE TABLE lake.selected AS SELECT month, point_id, bytes, archived FROM lake.catalog regions WHERE file AND "+where); err != nil {
+		if err := l.exec(ctx, fmt.Sprintf("CREATE OR REPLACE TABLE lake.selected AS SELECT month, point_id, bytes, archived FROM lake.catalog regions WHERE file AND month BETWEEN '%s' AND '%s' AND ",
+			months[0].Month, months[len(months)-1].Month)+where); err != nil {
 			return err
 		}
 		if p.files, err = l.selectedFiles(ctx); err != nil {
@@ -401,9 +400,9 @@ func guardRows(rows, limit int64) error {
 		humanize.Comma(rows), humanize.Comma(limit)), narrow)
 }
 
-// prepare brings all that a query needs, and lets the views stand for it. The
-// caller runs the statement and then calls done, also after an error.
-func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
+// prepare does f, which is choose or chooseAndBring, by what the tiers say now.
+// The caller calls done when it is through with the plan, also after an error.
+func (l *Lake) prepare(ctx context.Context, q Query, f func(context.Context, *plan) error) (*plan, error) {
 	p, err := l.statement(ctx, q)
 	if err != nil || len(p.stmt.Tables) == 0 {
 		return p, err
@@ -412,12 +411,12 @@ func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
 	// which began after the query did, and after the last row was extracted of a
 	// day that has ended.
 	known := l.catalog != nil
-	again, err := l.ahead(ctx, p, l.chooseAndBring)
+	again, err := l.ahead(ctx, p, f)
 	if again {
 		if known {
 			p.stats.Replans++
 		}
-		err = l.chooseAndBring(ctx, p)
+		err = f(ctx, p)
 	}
 	for errors.Is(err, errStale) {
 		if p.stats.Replans++; p.stats.Replans == attempts {
@@ -432,11 +431,12 @@ func (l *Lake) prepare(ctx context.Context, q Query) (*plan, error) {
 			return nil, err
 		}
 		p.stats.Catalog += time.Since(lap)
-		err = l.chooseAndBring(ctx, p)
+		err = f(ctx, p)
 	}
 	return p, err
 }
 
+// chooseAndBring brings all that a query needs, and lets the views stand for it.
 func (l *Lake) chooseAndBring(ctx context.Context, p *plan) error {
 	if err := l.choose(ctx, p); err != nil || len(p.scans) == 0 {
 		return err
@@ -447,27 +447,28 @@ func (l *Lake) chooseAndBring(ctx context.Context, p *plan) error {
 // begin opens the transaction of a query.
 func (l *Lake) begin(ctx context.Context) error {
 	err := l.exec(ctx, "BEGIN")
-	l.open, l.settled = err == nil, maps.Clone(l.loaded)
+	l.open, l.before = err == nil, l.learnt
+	l.before.loaded = maps.Clone(l.loaded)
 	return err
 }
 
 // done ends what a query began: its transaction, the views that stood for its
-// rows, and the tables that held them. After an error the transaction is undone;
-// what was learnt within it is heard anew.
+// rows, and the tables that held them. After an error the transaction is undone,
+// and what was learnt within it is forgotten with it.
 func (l *Lake) done(ctx context.Context, err error) error {
 	ctx = context.WithoutCancel(ctx)
 	if l.open {
 		end := "COMMIT"
 		if err != nil {
 			end = "ROLLBACK"
-			l.loaded = l.settled
-			if l.unsure {
-				l.catalog, l.points, l.heard, l.groups, l.loaded = nil, nil, nil, nil, map[utc.Month]string{}
-			}
 		}
-		l.open, l.unsure = false, false
-		if err := l.exec(ctx, end); err != nil {
-			return err
+		ended := l.exec(ctx, end)
+		if err != nil || ended != nil {
+			l.learnt = l.before
+		}
+		l.open, l.before = false, learnt{}
+		if ended != nil {
+			return ended
 		}
 	}
 	return l.pretend(ctx)
@@ -495,15 +496,15 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 		views += stateView + ";\n"
 	}
 	if p.reads("archive_files") || p.reads("archive_days") {
-		var months []string
+		months, err := l.catalog.Load(ctx, math.MinInt64, math.MaxInt64)
+		if err != nil {
+			return err
+		}
 		for m, err := range l.catalog.Bad {
 			return fault.Hint(fmt.Errorf("the catalog of the archive lacks %s: %w", m, err), "%s", fault.HintOf(err))
 		}
-		for _, m := range l.catalog.Months {
-			months = append(months, m.Path)
-		}
 		l.use("archive_files", "archive_days")
-		views += archiveViews(months)
+		views += archiveViews(paths(months))
 	}
 	if p.reads("samples") {
 		view, err := l.bringSamples(ctx, p)
@@ -819,7 +820,7 @@ func (e writeError) Unwrap() error { return e.error }
 func (l *Lake) run(ctx context.Context, q Query, f func(*plan) error, stats *Stats) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, err := l.prepare(ctx, q)
+	p, err := l.prepare(ctx, q, l.chooseAndBring)
 	if err == nil {
 		lap := time.Now()
 		p.stmt.SQL = l.simplify(ctx, p)
