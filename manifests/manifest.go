@@ -14,9 +14,12 @@
 package manifests
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,6 +95,8 @@ type Manifest struct {
 	Month   utc.Month `json:"month"`
 	Totals  Totals    `json:"totals"`
 	Points  []Entry   `json:"points"` // ascending by id
+	// Checksum is written by Encode and checked by Decode, which leaves it empty.
+	Checksum string `json:"checksum,omitempty"`
 }
 
 // Entry returns the entry of a point, or nil.
@@ -223,7 +228,32 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 	if t := total(m.Points); t != m.Totals {
 		return nil, corrupt("totals are %+v but the points make %+v", m.Totals, t)
 	}
+	if !summed(data, m.Checksum, func() []byte { return body(m) }) {
+		return nil, corrupt("its checksum is not that of what it says")
+	}
+	m.Checksum = ""
 	return m, nil
+}
+
+// closing ends what a checksum was added to, and seal adds it: the SHA-256 of all
+// before it. The sums and the order that Decode checks do not see a changed id, name
+// or ETag; this does.
+const closing = ",\n\"checksum\":\""
+
+func seal(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	body = append(body, closing...)
+	return append(hex.AppendEncode(body, sum[:]), "\"\n}\n"...)
+}
+
+// summed reports whether checksum, if there is one, is that of data, or of what
+// data says in etl's own layout.
+func summed(data []byte, checksum string, own func() []byte) bool {
+	if checksum == "" {
+		return true // other writers need not know of it
+	}
+	is := func(b []byte) bool { sum := sha256.Sum256(b); return hex.EncodeToString(sum[:]) == checksum }
+	return bytes.HasSuffix(data, []byte(closing+checksum+"\"\n}\n")) && is(data[:bytes.LastIndex(data, []byte(closing))]) || is(own())
 }
 
 func refuse(key object.Key, version, reads int) error {
@@ -295,8 +325,11 @@ func onDay(ms int64, month utc.Month, i int) bool {
 
 // Encode writes a manifest: the same manifest always as the same bytes, one
 // point a line, so that a diff or a grep shows points.
-func Encode(m *Manifest) []byte {
-	b := make([]byte, 0, 256+640*len(m.Points))
+func Encode(m *Manifest) []byte { return seal(body(m)) }
+
+// body is a manifest as far as its checksum reaches.
+func body(m *Manifest) []byte {
+	b := make([]byte, 0, 384+640*len(m.Points))
 	b = append(b, "{\n\"format\":\""+Format+"\",\n\"version\":"...)
 	b = strconv.AppendInt(b, FormatVersion, 10)
 	b = sample.AppendJSONString(append(b, ",\n\"commit\":"...), m.Commit)
@@ -312,7 +345,7 @@ func Encode(m *Manifest) []byte {
 		}
 		b = m.Points[i].appendJSON(append(b, '\n'))
 	}
-	return append(b, "\n]\n}\n"...)
+	return append(b, "\n]"...)
 }
 
 func (e *Entry) appendJSON(b []byte) []byte {
