@@ -134,7 +134,7 @@ func shapes(t testing.TB) (memory, map[string]manifests.Entry) {
 
 // spoilings are the ways to damage bytes: each byte of what is small, those of the
 // ends and a sample of the rest of what is large, and each class of lengths. If
-// they are not to be thorough some 400 of the bytes are enough.
+// they are not to be thorough some 200 of the bytes are enough.
 func spoilings(rnd *rand.Rand, data []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		bad := make([]byte, 0, len(data)+4096)
@@ -144,7 +144,7 @@ func spoilings(rnd *rand.Rand, data []byte) iter.Seq2[string, []byte] {
 			return yield(fmt.Sprintf("byte %d of %d ^ %#02x", at, len(data), bits), bad)
 		}
 		for at := range data {
-			if !*thorough && rnd.IntN(len(data)) > 400 {
+			if !*thorough && rnd.IntN(len(data)) > 200 {
 				continue
 			}
 			if len(data) > 4096 && at > 256 && at < len(data)-2048 && rnd.IntN(len(data)/1000) > 0 {

@@ -190,7 +190,7 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 			Version int
 		}
 		if _ = json.Unmarshal(data, &head); head.Format != Format || head.Version <= FormatVersion {
-			return nil, corrupt("%w", err)
+			return nil, corrupt("%w", short(err))
 		}
 		m.Format, m.Version = head.Format, head.Version
 	}
@@ -256,6 +256,14 @@ func summed(data []byte, checksum string, own func() []byte) bool {
 	return bytes.HasSuffix(data, []byte(closing+checksum+"\"\n}\n")) && is(data[:bytes.LastIndex(data, []byte(closing))]) || is(own())
 }
 
+// short is err without the megabytes that it may quote of a hostile input.
+func short(err error) error {
+	if s := err.Error(); len(s) > 300 {
+		return fmt.Errorf("%.300s…", s)
+	}
+	return err
+}
+
 func refuse(key object.Key, version, reads int) error {
 	return fault.Hint(fault.Errorf(fault.Invalid, "%s: refused: version %d, this etl reads version %d", key, version, reads),
 		"a newer etl wrote it: upgrade this one")
@@ -265,6 +273,12 @@ func refuse(key object.Key, version, reads int) error {
 // stay far from overflow. A sample a millisecond makes 2.7e9 a month, which at
 // the worst measured 10 B each is 27 GB, a fortieth of 1 TiB.
 const maxBytes = 1 << 40
+
+// maxETag bounds an ETag in bytes; those of stores have 32 to 70.
+const maxETag = 1024
+
+// control reports whether a terminal, or a header of HTTP, may take r for a command.
+func control(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 
 // check says what in the entry contradicts itself or the month, if anything.
 func (e *Entry) check(month utc.Month) error {
@@ -305,9 +319,11 @@ func (e *Entry) check(month utc.Month) error {
 	switch name := strings.TrimPrefix(string(e.Path), dir); {
 	case !strings.HasPrefix(string(e.Path), dir) || path.Ext(name) != ".parquet" || path.Base(name) == ".parquet":
 		return fmt.Errorf("path %.200q is not %s<name>.parquet", e.Path, dir)
+	case strings.ContainsFunc(name, control):
+		return fmt.Errorf("path %.200q has control characters", e.Path)
 	case e.Bytes < 1 || e.Bytes > maxBytes:
 		return fmt.Errorf("a file of %d bytes", e.Bytes)
-	case e.ETag == "" || strings.ContainsAny(e.ETag, "\"\r\n\x00"):
+	case e.ETag == "" || len(e.ETag) > maxETag || strings.Contains(e.ETag, `"`) || strings.ContainsFunc(e.ETag, control):
 		return fmt.Errorf("etag %.80q", e.ETag)
 	case !sample.IsSHA256(e.SHA256):
 		return fmt.Errorf("sha256 %.80q is not 64 hex digits", e.SHA256)

@@ -63,7 +63,7 @@ func DecodePoints(data []byte) (*Catalog, error) {
 			Version int
 		}
 		if _ = json.Unmarshal(data, &head); head.Format != PointsFormat || head.Version <= PointsVersion {
-			return nil, corrupt("%w", err)
+			return nil, corrupt("%w", short(err))
 		}
 		c.Format, c.Version = head.Format, head.Version
 	}
