@@ -10,8 +10,15 @@ NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 # The packages that have integration tests.
 INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build integration' . | xargs -n1 dirname | sort -u)
 
+# Whatever reads bytes that somebody else may have written, as package:target.
+FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/monthfile:FuzzThrift \
+	manifests:FuzzDecode manifests:FuzzDecodePoints manifests:FuzzParseRejects manifests:FuzzSlug \
+	internal/source/d1:FuzzScan internal/source/files:FuzzCSV internal/source/files:FuzzRow internal/source/files:FuzzParseTime \
+	internal/config:FuzzWrangler internal/config:FuzzYAML internal/sample:FuzzDayCounts internal/utc:FuzzParseDay
+FUZZTIME ?= 4s
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers integration faults live bench bench-quick check
+.PHONY: help build demo test fuzz servers integration faults live bench bench-quick check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +31,13 @@ demo: build ## run the whole job on a made-up fleet, in ./demo
 
 test: ## run the unit and command-line tests
 	$(GO) test -tags $(TAGS) ./...
+
+fuzz: ## give each parser changed inputs for a moment (FUZZTIME=4s, two minutes in all); one that fails is kept in testdata/fuzz
+	@for f in $(FUZZ); do \
+		echo "$$f"; \
+		$(GO) test -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$${f%:*} >.fuzz.log 2>&1 || { cat .fuzz.log; rm -f .fuzz.log; exit 1; }; \
+		tail -n 3 .fuzz.log | grep -o 'execs: .*' | tail -n 1; rm -f .fuzz.log; \
+	done
 
 servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.json examples/worker/node_modules/.package-lock.json ## install what the integration tests run against: Cloudflare's local runtime, an S3 server
 

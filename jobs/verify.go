@@ -5,10 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +21,7 @@ import (
 	"etl/internal/monthfile"
 	"etl/internal/object"
 	"etl/internal/sample"
+	"etl/internal/source"
 	"etl/internal/utc"
 	"etl/manifests"
 )
@@ -28,43 +33,121 @@ type VerifyOptions struct {
 	Points Points   // Group needs Env.Source
 	// Deep reads every byte: SHA-256, structure, order, uniqueness, point and
 	// month, samples per day, hash of the rows.
-	Deep    bool
-	Workers int // default 4
+	Deep bool
+	// Against compares with Env.Source on Days, by default those of the hot window.
+	Against Against
+	// Sample is how many percent of the month files Deep and Against look at; 0
+	// and 100 are all. See inSample.
+	Sample int
+	// Revoke deletes the marks of (point, day)s that are found not to be whole. It
+	// needs Env.Ledger and is all that Verify ever writes.
+	Revoke         bool
+	Workers        int // files at a time, default 4
+	ExtractWorkers int // queries at a time, default 2
+}
+
+// Against says how to compare with the source.
+type Against string
+
+const (
+	// AgainstRows compares rows bit for bit.
+	AgainstRows Against = "rows"
+	// AgainstCounts reads the rows only of days that have more of them in the
+	// source than in the archive. The source counts all of them, but sends numbers.
+	AgainstCounts Against = "counts"
+)
+
+func (o *VerifyOptions) defaults() {
+	if o.Workers == 0 {
+		o.Workers = 4
+	}
+	if o.ExtractWorkers == 0 {
+		o.ExtractWorkers = 2
+	}
+	if o.Sample == 100 {
+		o.Sample = 0
+	}
+}
+
+func (o *VerifyOptions) validate(env Env) error {
+	switch {
+	case o.Against != "" && o.Against != AgainstRows && o.Against != AgainstCounts:
+		return fault.Errorf(fault.Usage, "--against-source: want rows or counts, got %q", string(o.Against))
+	case o.Sample < 0 || o.Sample > 100:
+		return fault.Errorf(fault.Usage, "--sample: want 1 to 100 percent, got %d", o.Sample)
+	case o.Sample > 0 && !o.Deep && o.Against == "":
+		return fault.Hint(fault.Errorf(fault.Usage, "--sample: names and sizes are compared by listing, of which a part costs as much as the whole"),
+			"it goes with --deep or --against-source")
+	case o.Against != "" && env.Source == nil:
+		return fault.Errorf(fault.Usage, "--against-source: there is no source; give --source")
+	case o.Revoke && env.Ledger == nil:
+		return fault.Errorf(fault.Usage, "--revoke: the marks are in the ledger of the source; give --source, which must have one (`etl migrate`)")
+	case o.Points.Group != "" && env.Source == nil:
+		return fault.Errorf(fault.Usage, "--group %s: groups are in the source; give --source too", o.Points.Group)
+	}
+	return nil
 }
 
 // Severity of a finding.
 type Severity string
 
 const (
-	Info    Severity = "info"    // normal while a job runs
+	Info    Severity = "info"    // normal while a job runs, or mended
 	Notice  Severity = "finding" // something to look at; no archived sample is lost
 	Damaged Severity = "corrupt" // archived samples can not be read
 )
 
-// Finding is one thing that verify found.
+// Finding is one thing that verify found. The codes:
+//
+//	manifest        a manifest is damaged, or lacks what it must have
+//	missing         a month file is not there
+//	corrupt         a month file is damaged, or not what its manifest says
+//	unreadable      the store can not read an object
+//	pending         a whole month file that is newer than the manifest
+//	orphan          a month file that no manifest names, nor will
+//	foreign         an object among the month files that is none
+//	version         the store names versions otherwise than the manifest does
+//	reject, points  a file of rejected rows, or the catalog, is damaged
+//	empty           nothing was ever archived
+//	source-missing  the source has rows that the archive lacks
+//	source-differs  the source has other rows than the archive
+//	waiting         the same, on days that the next archive takes anyway
+//	mark            the ledger says of a (point, day) that it is safe, and it is not
 type Finding struct {
-	Severity Severity `json:"severity"`
-	Code     string   `json:"code"` // manifest, missing, corrupt, pending, orphan, foreign, reject, points, empty
-	Month    string   `json:"month,omitempty"`
-	PointID  int32    `json:"point_id,omitempty"`
-	Point    string   `json:"point,omitempty"`
-	Path     string   `json:"path,omitempty"`
-	Text     string   `json:"text"`
-	Remedy   string   `json:"remedy,omitempty"`
+	Severity Severity  `json:"severity"`
+	Code     string    `json:"code"`
+	Month    string    `json:"month,omitempty"`
+	PointID  int32     `json:"point_id,omitempty"`
+	Point    string    `json:"point,omitempty"`
+	Path     string    `json:"path,omitempty"`
+	Days     []utc.Day `json:"days,omitempty"` // that it concerns, if not the whole file
+	Text     string    `json:"text"`
+	Remedy   string    `json:"remedy,omitempty"`
 }
 
 // VerifyReport is the result of a verification.
 type VerifyReport struct {
-	Deep     bool      `json:"deep"`
-	Months   int       `json:"months"`
-	Points   int64     `json:"point_months"`
-	Files    int64     `json:"files"`
-	Bytes    int64     `json:"bytes"` // of the month files, as the manifests say
-	Samples  int64     `json:"samples"`
-	Read     int64     `json:"bytes_read"`
-	Rejects  int64     `json:"reject_files"`
-	Findings []Finding `json:"findings"`
-	Elapsed  float64   `json:"elapsed_seconds"`
+	Deep    bool    `json:"deep"`
+	Against Against `json:"against_source,omitempty"`
+	Sample  int     `json:"sample_percent,omitempty"`
+	Months  int     `json:"months"`
+	Points  int64   `json:"point_months"`
+	Files   int64   `json:"files"`
+	Bytes   int64   `json:"bytes"` // of the month files, as the manifests say
+	Samples int64   `json:"samples"`
+	// FilesRead and Read are what was read of the store.
+	FilesRead int64 `json:"files_read"`
+	Read      int64 `json:"bytes_read"`
+	Rejects   int64 `json:"reject_files"`
+	// Compared (point, day)s, and the rows of them that the source has.
+	Compared int64 `json:"point_days_compared,omitempty"`
+	HotRows  int64 `json:"source_rows,omitempty"`
+	// Waiting are those of them that differ and that the next archive takes.
+	Waiting  int64         `json:"point_days_waiting,omitempty"`
+	Revoked  int64         `json:"marks_revoked,omitempty"`
+	Findings []Finding     `json:"findings"`
+	Billed   *source.Usage `json:"billed,omitempty"`
+	Elapsed  float64       `json:"elapsed_seconds"`
 }
 
 // ExitCode is 4 if archived samples are damaged, 3 if there is another finding, else 0.
@@ -81,71 +164,126 @@ func (r *VerifyReport) ExitCode() int {
 	return code
 }
 
-// pendingFor is how long a file may be newer than the manifest before that is a finding.
-const pendingFor = time.Hour
+const (
+	// pendingFor is how long a file may be newer than the manifest before that is a finding.
+	pendingFor = time.Hour
+	// maxUnreadable is after how many objects that the store can not read it is
+	// taken to be the store.
+	maxUnreadable = 100
+)
 
 type verifier struct {
-	env    Env
-	opts   VerifyOptions
-	match  func(manifests.Entry) bool
-	mu     sync.Mutex
+	env   Env
+	opts  VerifyOptions
+	match func(manifests.Entry) bool
+	today utc.Day
+
+	unreadable atomic.Int32
+
+	mu     sync.Mutex // guards what follows
 	report VerifyReport
 	prog   Progress
+	broken []broken
 }
 
-// Verify proves that the cold tier holds what its manifests say. It writes
-// nothing and lists every finding; the error is nil unless it could not be
+// broken are (point, day)s that are not whole, whatever the ledger says of them.
+type broken struct {
+	point int32 // 0 with all
+	all   bool  // every point
+	name  string
+	month utc.Month
+	days  utc.Set
+	why   string
+}
+
+// Verify proves that the cold tier holds what its manifests say, and, on
+// request, what the source has. But for the marks that Revoke takes back it
+// writes nothing. It lists every finding; the error is nil unless it could not be
 // carried out.
+//
+// What does not fit together is read again, manifest and object, before it is a
+// finding, so that a job that is running raises no alarm.
 func Verify(ctx context.Context, env Env, o VerifyOptions) (VerifyReport, error) {
 	start := env.Now()
-	if o.Workers == 0 {
-		o.Workers = 4
-	}
-	v := &verifier{env: env, opts: o, report: VerifyReport{Deep: o.Deep, Findings: []Finding{}}}
-	defer func() { v.report.Elapsed = env.Now().Sub(start).Seconds() }()
-	match := o.Points.Matcher()
-	v.match = func(e manifests.Entry) bool { return match(e.Name) }
-	if o.Points.Group != "" {
-		if env.Source == nil {
-			return v.report, fault.Errorf(fault.Usage, "--group %s: groups are in the source; give --source too", o.Points.Group)
-		}
-		all, _, err := env.Source.Points(ctx)
-		if err != nil {
-			return v.report, err
-		}
-		chosen, err := o.Points.filter(ctx, env.Source, all)
-		if err != nil {
-			return v.report, err
-		}
-		ids := make(map[int32]bool)
-		for _, p := range chosen {
-			ids[p.ID] = true
-		}
-		v.match = func(e manifests.Entry) bool { return ids[e.ID] }
-	}
-	months, err := monthsOf(ctx, env.Store)
-	if err != nil {
+	o.defaults()
+	v := &verifier{env: env, opts: o, today: utc.DayOfTime(start), report: VerifyReport{Deep: o.Deep, Against: o.Against, Sample: o.Sample, Findings: []Finding{}}}
+	if err := o.validate(env); err != nil {
 		return v.report, err
 	}
-	if o.Days != (utc.Days{}) {
-		months = slices.DeleteFunc(months, func(m utc.Month) bool { return m.Days().Intersect(o.Days).Empty() })
+	err := v.all(ctx)
+	slices.SortStableFunc(v.report.Findings, func(a, b Finding) int {
+		last := func(f Finding) int { // a mark's finding follows what it follows from
+			if f.Code == "mark" {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(a.Month, b.Month), cmp.Compare(a.PointID, b.PointID), cmp.Compare(last(a), last(b)), cmp.Compare(a.Path, b.Path))
+	})
+	v.report.Billed = env.Billed()
+	v.report.Elapsed = env.Now().Sub(start).Seconds()
+	return v.report, err
+}
+
+func (v *verifier) all(ctx context.Context) error {
+	match := v.opts.Points.Matcher()
+	v.match = func(e manifests.Entry) bool { return match(e.Name) }
+	var hot *hotTier
+	if v.opts.Points.Group != "" || v.opts.Against != "" || v.opts.Revoke {
+		var err error
+		if hot, err = v.hot(ctx); err != nil {
+			return err
+		}
+	}
+	if v.opts.Points.Group != "" {
+		v.match = func(e manifests.Entry) bool { _, ok := slices.BinarySearch(hot.points, e.ID); return ok }
+	}
+	months, err := monthsOf(ctx, v.env.Store)
+	if err != nil {
+		return err
+	}
+	if v.opts.Days != (utc.Days{}) {
+		months = slices.DeleteFunc(months, func(m utc.Month) bool { return m.Days().Intersect(v.opts.Days).Empty() })
 	}
 	v.prog.NMonths = len(months)
 	for _, m := range months {
 		if err := v.month(ctx, m); err != nil {
-			return v.report, err
+			return err
 		}
 		v.report.Months++
 		v.prog.MonthsDone++
 	}
-	if err := v.others(ctx); err != nil {
-		return v.report, err
+	if v.opts.Against != "" || v.opts.Revoke {
+		for _, m := range hot.days.Months() {
+			if err := v.source(ctx, m, hot); err != nil {
+				return err
+			}
+		}
+		if err := v.marks(ctx, hot); err != nil {
+			return err
+		}
 	}
-	slices.SortStableFunc(v.report.Findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Month, b.Month), cmp.Compare(a.PointID, b.PointID), cmp.Compare(a.Path, b.Path))
-	})
-	v.report.Elapsed = env.Now().Sub(start).Seconds()
-	return v.report, nil
+	return v.others(ctx)
+}
+
+// inSample chooses, by the hash of its name, whether an object is looked at on a
+// day: there are 100 shares, of which the n on from n times the number of the day
+// are looked at. So successive days look at successive shares, and any
+// ceil(100/n) of them at every object.
+func inSample(name string, day utc.Day, percent int) bool {
+	if percent == 0 {
+		return true
+	}
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	share := int(h.Sum32() % 100)
+	first := int(int64(day) * int64(percent) % 100)
+	return (share-first+100)%100 < percent
+}
+
+// sampled reports whether an entry is looked at in depth today.
+func (v *verifier) sampled(e *manifests.Entry) bool {
+	return inSample(cmp.Or(string(e.Path), strconv.Itoa(int(e.ID))), v.today, v.opts.Sample)
 }
 
 // monthsOf lists the months of which the store holds a manifest or a file.
@@ -178,16 +316,19 @@ func (v *verifier) month(ctx context.Context, m utc.Month) error {
 		}
 		listed[a.Key] = a
 	}
-	man, _, err := manifests.Load(ctx, v.env.Store, m)
-	if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
-		v.find(Finding{Severity: Damaged, Code: "manifest", Month: m.String(), Path: string(manifests.KeyOf(m)), Text: err.Error(), Remedy: fault.HintOf(err)})
-		return nil
-	}
-	if err != nil {
+	man, version, err := manifests.Load(ctx, v.env.Store, m)
+	lost := fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid)
+	switch {
+	case lost:
+		v.find(Finding{Severity: Damaged, Code: "manifest", Month: m.String(), Path: string(manifests.KeyOf(m)), Text: err.Error(), Remedy: toMend(m)})
+		v.notWhole(broken{all: true, month: m, days: utc.SetOf(m, m.Days()), why: "the manifest can not be read"})
+		man = &manifests.Manifest{Month: m}
+	case err != nil:
 		return err
 	}
 	named := make(map[object.Key]bool, len(man.Points))
 	var suspects []manifests.Entry
+	moved := 0
 	for _, e := range man.Points {
 		named[e.Path] = true
 		if !v.match(e) {
@@ -200,7 +341,12 @@ func (v *verifier) month(ctx context.Context, m utc.Month) error {
 		v.report.Files++
 		v.report.Bytes += e.Bytes
 		v.report.Samples += e.Samples
-		if a, ok := listed[e.Path]; v.opts.Deep || !ok || a.Size != e.Bytes || (a.ETag != "" && a.ETag != e.ETag) {
+		a, ok := listed[e.Path]
+		other := ok && a.ETag != "" && a.ETag != e.ETag
+		if other {
+			moved++
+		}
+		if !ok || other || a.Size != e.Bytes || v.opts.Deep && v.sampled(&e) {
 			suspects = append(suspects, e)
 		}
 	}
@@ -212,102 +358,141 @@ func (v *verifier) month(ctx context.Context, m utc.Month) error {
 			}
 		}
 	}
-	v.prog.Month, v.prog.PointsTotal = m, v.prog.PointsTotal+int64(len(suspects))
+	v.begin(m, len(suspects))
+	bad := 0 // of the moved
+	var mu sync.Mutex
+	err = v.each(ctx, suspects, func(ctx context.Context, e manifests.Entry, dec *monthfile.Decoder, rows *sample.Series) error {
+		ok, err := v.file(ctx, m, e, dec, rows)
+		if !ok {
+			mu.Lock()
+			bad++
+			mu.Unlock()
+		}
+		v.progress()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if moved > 0 && bad == 0 {
+		v.find(Finding{Severity: Info, Code: "version", Month: m.String(),
+			Text: fmt.Sprintf("%d files have another version (ETag) than the manifest names, with the right bytes: the store was copied, or files were put back; until they are archived again, each verification reads them", moved)})
+	}
+	if lost {
+		return v.unnamed(ctx, m, orphans)
+	}
+	return v.orphans(ctx, m, version, orphans)
+}
 
+// each calls f for each entry from the workers, each of which has a decoder.
+func (v *verifier) each(ctx context.Context, entries []manifests.Entry, f func(context.Context, manifests.Entry, *monthfile.Decoder, *sample.Series) error) error {
 	g, gctx := errgroup.WithContext(ctx)
-	for part := range slices.Chunk(suspects, max(1, (len(suspects)+v.opts.Workers-1)/v.opts.Workers)) {
+	next := make(chan manifests.Entry)
+	g.Go(func() error {
+		defer close(next)
+		for _, e := range entries {
+			select {
+			case next <- e:
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+		}
+		return nil
+	})
+	for range min(v.opts.Workers, len(entries)) {
 		g.Go(func() error {
 			dec, rows := monthfile.NewDecoder(), new(sample.Series)
-			for _, e := range part {
-				if err := v.file(gctx, m, e, dec, rows); err != nil {
+			for e := range next {
+				if err := f(gctx, e, dec, rows); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, a := range orphans {
-		if err := v.orphan(ctx, m, a); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.Wait()
 }
 
 // file looks at the object of an entry; where they disagree, both are read
-// again before anything is found.
-func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec *monthfile.Decoder, rows *sample.Series) error {
-	defer v.progress()
-	f := Finding{Month: m.String(), PointID: e.ID, Point: e.Name, Path: string(e.Path)}
-	var err error
+// again before anything is found. It reports whether the object is the one that
+// the manifest names.
+func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec *monthfile.Decoder, rows *sample.Series) (bool, error) {
+	f := Finding{Severity: Damaged, Month: m.String(), PointID: e.ID, Point: e.Name, Path: string(e.Path), Remedy: toMend(m)}
+	damaged := func(code, format string, a ...any) (bool, error) {
+		f.Code, f.Text = code, fmt.Sprintf(format, a...)
+		v.find(f)
+		v.notWhole(broken{point: e.ID, name: e.Name, month: m, days: e.Days.Archived(), why: "the month file is not whole"})
+		return false, nil
+	}
+	var data []byte
 	var attrs object.Attrs
+	var err error
 	for attempt := range 2 {
 		if attempt > 0 {
-			man, _, lerr := manifests.Load(ctx, v.env.Store, m)
-			if lerr != nil {
-				return lerr
+			man, _, err := manifests.Load(ctx, v.env.Store, m)
+			if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
+				return damaged("manifest", "the manifest was damaged while it was verified: %v", err)
+			}
+			if err != nil {
+				return false, err
 			}
 			now := man.Entry(e.ID)
-			if now == nil {
-				f.Severity, f.Code, f.Text = Damaged, "manifest", "the entry vanished from the manifest while it was verified"
-				v.find(f)
-				return nil
+			if now == nil || now.Path == "" {
+				return damaged("manifest", "the entry vanished from the manifest while it was verified")
 			}
 			e = *now
 		}
-		var data []byte
 		data, attrs, err = v.env.Store.Get(ctx, e.Path)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 		if err != nil {
-			if !fault.Is(err, fault.NotExist) && attempt > 0 {
-				return err
-			}
 			continue
 		}
 		v.read(int64(len(data)))
 		sum := sha256.Sum256(data)
-		if hex.EncodeToString(sum[:]) == e.SHA256 {
-			// The bytes are those that the manifest names. What is left to prove
-			// is that they say what it says.
-			if !v.opts.Deep {
-				return nil
-			}
-			info, derr := dec.Decode(data, rows)
-			if derr == nil {
-				derr = agrees(m, e, info)
-			}
-			if derr != nil {
-				f.Severity, f.Code, f.Text, f.Remedy = Damaged, "corrupt", derr.Error(), remedy(m)
-				v.find(f)
-			}
-			return nil
-		}
-		if attempt == 0 {
+		if hex.EncodeToString(sum[:]) != e.SHA256 {
 			continue
 		}
-		info, derr := dec.Decode(data, rows)
-		if derr == nil && (info.PointID != e.ID || info.Month != m) {
-			derr = fault.Errorf(fault.Corrupt, "it holds point %d, %s", info.PointID, info.Month)
+		// The bytes are those that the manifest names. What is left to prove
+		// is that they say what it says.
+		if !v.opts.Deep {
+			return true, nil
 		}
-		if derr != nil {
-			f.Severity, f.Code, f.Text, f.Remedy = Damaged, "corrupt", fmt.Sprintf("the bytes are not those that were archived: %v", derr), remedy(m)
-			v.find(f)
-			return nil
+		info, err := dec.Decode(data, rows)
+		if err == nil {
+			err = agrees(m, e, info)
 		}
-		v.pending(f, attrs, "a whole, newer version than the manifest names")
-		return nil
+		if err != nil {
+			return damaged("corrupt", "%v", err)
+		}
+		return true, nil
 	}
-	if fault.Is(err, fault.NotExist) {
-		f.Severity, f.Code, f.Text, f.Remedy = Damaged, "missing", fmt.Sprintf("the manifest names this file of %d samples, but it is not there", e.Samples), remedyMissing(m)
+	switch k := fault.KindOf(err); {
+	case err == nil:
+	case k == fault.NotExist:
+		return damaged("missing", "the manifest names this file of %d samples, but it is not there", e.Samples)
+	case k == fault.Transient || k == fault.Unknown || v.unreadable.Add(1) > maxUnreadable:
+		return false, err // it says nothing of the file, and may be the same for all
+	default:
+		f.Code, f.Text, f.Remedy = "unreadable", fmt.Sprintf("the store can not read it: %v", err), cmp.Or(fault.HintOf(err), f.Remedy)
 		v.find(f)
-		return nil
+		return false, nil
 	}
-	return err
+	info, err := dec.Decode(data, rows)
+	switch {
+	case err != nil:
+	case info.PointID != e.ID || info.Month != m:
+		err = fault.Errorf(fault.Corrupt, "it holds point %d, %s", info.PointID, info.Month)
+	case info.RowsSHA256 == e.RowsSHA256:
+		// No job stores the same rows in other bytes.
+		err = fault.Errorf(fault.Corrupt, "its samples are those of the manifest, so it is no newer version; what is damaged holds no sample, but other readers may take it for one")
+	}
+	if err != nil {
+		return damaged("corrupt", "the bytes are not those that were archived: %v", err)
+	}
+	v.pending(f, attrs, "a whole, newer version than the manifest names")
+	return false, nil
 }
 
 // agrees compares a decoded file with its entry.
@@ -333,48 +518,82 @@ func agrees(m utc.Month, e manifests.Entry, info monthfile.Info) error {
 
 // pending reports a whole file that the manifest does not name (yet).
 func (v *verifier) pending(f Finding, a object.Attrs, what string) {
-	age := max(0, v.env.Now().Sub(a.Modified))
-	f.Severity, f.Code = Info, "pending"
+	age := v.age(a)
+	f.Severity, f.Code, f.Remedy = Info, "pending", ""
 	f.Text = fmt.Sprintf("%s, written %s ago; a job is at work, or was cut off", what, age.Round(time.Second))
 	if age > pendingFor {
-		f.Severity = Notice
-		f.Remedy = fmt.Sprintf("run the archive again for that month: `etl rearchive --month %s`", f.Month)
+		f.Severity, f.Remedy = Notice, fmt.Sprintf("`etl repair --month %s` adopts it", f.Month)
 	}
 	v.find(f)
 }
 
-// orphan looks at an object among the month files that the manifest does not name.
-func (v *verifier) orphan(ctx context.Context, m utc.Month, a object.Attrs) error {
-	man, _, err := manifests.Load(ctx, v.env.Store, m)
+func (v *verifier) age(a object.Attrs) time.Duration { return max(0, v.env.Now().Sub(a.Modified)) }
+
+// orphans looks at the objects among the month files that the manifest does not name.
+func (v *verifier) orphans(ctx context.Context, m utc.Month, version manifests.Version, objects []object.Attrs) error {
+	if len(objects) == 0 {
+		return nil
+	}
+	man, now, err := manifests.Load(ctx, v.env.Store, m)
 	if err != nil {
 		return err
 	}
+	if version == "" && now == "" {
+		// One finding, not one for each of thousands of files.
+		newest := objects[0]
+		for _, a := range objects {
+			if a.Modified.After(newest.Modified) {
+				newest = a
+			}
+		}
+		f := Finding{Severity: Info, Code: "manifest", Month: m.String(), Path: string(manifests.KeyOf(m)),
+			Text: fmt.Sprintf("there are %d files of the month and no manifest, the newest written %s ago; the first archive of the month is at work, or was cut off, or the manifest was lost", len(objects), v.age(newest).Round(time.Second))}
+		if v.age(newest) > pendingFor {
+			f.Severity, f.Remedy = Notice, toMend(m)
+		}
+		v.find(f)
+		return v.unnamed(ctx, m, objects)
+	}
+	named := make(map[object.Key]bool, len(man.Points))
 	for _, e := range man.Points {
-		if e.Path == a.Key {
-			return nil // committed since
+		named[e.Path] = true
+	}
+	for _, a := range objects {
+		if named[a.Key] {
+			continue // committed since
+		}
+		if err := v.orphan(ctx, m, man, a.Key); err != nil {
+			return err
 		}
 	}
-	data, attrs, err := v.env.Store.Get(ctx, a.Key)
+	return nil
+}
+
+func (v *verifier) orphan(ctx context.Context, m utc.Month, man *manifests.Manifest, key object.Key) error {
+	data, attrs, err := v.env.Store.Get(ctx, key)
 	if fault.Is(err, fault.NotExist) {
 		return nil
 	}
-	f := Finding{Month: m.String(), Path: string(a.Key)}
+	f := Finding{Severity: Notice, Month: m.String(), Path: string(key)}
 	if err != nil {
-		f.Severity, f.Code, f.Text = Notice, "foreign", err.Error()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.Code, f.Text = "foreign", err.Error()
 		v.find(f)
-		return ctx.Err()
+		return nil
 	}
 	v.read(int64(len(data)))
-	info, err := monthfile.Inspect(data)
+	info, err := v.inspect(data)
 	switch {
 	case err != nil:
-		f.Severity, f.Code, f.Text = Notice, "foreign", fmt.Sprintf("no manifest names it, and it can not be read as a month file: %v", err)
+		f.Code, f.Text = "foreign", fmt.Sprintf("no manifest names it, and it can not be read as a month file: %v", err)
 		f.Remedy = "nothing depends on it; move it away if it is not yours"
 		if fault.Is(err, fault.Corrupt) {
 			f.Code = "orphan"
 		}
 	case info.Month != m || (man.Entry(info.PointID) != nil && man.Entry(info.PointID).Path != ""):
-		f.Severity, f.Code, f.PointID, f.Point = Notice, "orphan", info.PointID, info.PointName
+		f.Code, f.PointID, f.Point = "orphan", info.PointID, info.PointName
 		f.Text = fmt.Sprintf("no manifest names it: %d samples of point %d, %s, whose file is another one", info.Samples, info.PointID, info.Month)
 		f.Remedy = "reads never use it; move it away after comparing"
 	default:
@@ -384,6 +603,44 @@ func (v *verifier) orphan(ctx context.Context, m utc.Month, a object.Attrs) erro
 	}
 	v.find(f)
 	return nil
+}
+
+// inspect reads the footer of a month file, with Deep all of it.
+func (v *verifier) inspect(data []byte) (monthfile.Info, error) {
+	if !v.opts.Deep {
+		return monthfile.Inspect(data)
+	}
+	return monthfile.NewDecoder().Decode(data, new(sample.Series))
+}
+
+// unnamed reads, with Deep, the files of a month that has no manifest to be
+// compared with: a manifest is made of those that are whole.
+func (v *verifier) unnamed(ctx context.Context, m utc.Month, objects []object.Attrs) error {
+	if !v.opts.Deep {
+		return nil
+	}
+	for _, a := range objects {
+		data, _, err := v.env.Store.Get(ctx, a.Key)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if fault.Is(err, fault.NotExist) {
+			continue
+		}
+		if err == nil {
+			v.read(int64(len(data)))
+			_, err = v.inspect(data)
+		}
+		if err != nil && !errors.Is(err, monthfile.ErrForeign) {
+			v.find(Finding{Severity: Damaged, Code: "corrupt", Month: m.String(), Path: string(a.Key), Text: err.Error(), Remedy: toMend(m)})
+		}
+	}
+	return nil
+}
+
+// toMend is what mends a month whose manifest and files are not whole.
+func toMend(m utc.Month) string {
+	return fmt.Sprintf("`etl repair --month %s --dry-run` shows what can be mended and from where; --replica URL lets it fetch from a copy", m)
 }
 
 // others verifies what lies beside the months: points.json and the rejects.
@@ -419,16 +676,31 @@ func (v *verifier) find(f Finding) {
 	v.report.Findings = append(v.report.Findings, f)
 }
 
+func (v *verifier) notWhole(u broken) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.broken = append(v.broken, u)
+}
+
 func (v *verifier) read(n int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.report.FilesRead++
 	v.report.Read += n
+}
+
+// begin adds n points of a month to what there is to do.
+func (v *verifier) begin(m utc.Month, n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prog.Month = m
+	v.prog.PointsTotal += int64(n)
 }
 
 func (v *verifier) progress() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.prog.PointsDone++
-	v.prog.Bytes = v.report.Read
+	v.prog.Bytes, v.prog.Rows = v.report.Read, v.report.HotRows
 	v.env.notify(v.prog)
 }

@@ -14,9 +14,12 @@
 package manifests
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,6 +95,8 @@ type Manifest struct {
 	Month   utc.Month `json:"month"`
 	Totals  Totals    `json:"totals"`
 	Points  []Entry   `json:"points"` // ascending by id
+	// Checksum is written by Encode and checked by Decode, which leaves it empty.
+	Checksum string `json:"checksum,omitempty"`
 }
 
 // Entry returns the entry of a point, or nil.
@@ -185,7 +190,7 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 			Version int
 		}
 		if _ = json.Unmarshal(data, &head); head.Format != Format || head.Version <= FormatVersion {
-			return nil, corrupt("%w", err)
+			return nil, corrupt("%w", short(err))
 		}
 		m.Format, m.Version = head.Format, head.Version
 	}
@@ -223,7 +228,40 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 	if t := total(m.Points); t != m.Totals {
 		return nil, corrupt("totals are %+v but the points make %+v", m.Totals, t)
 	}
+	if !summed(data, m.Checksum, func() []byte { return body(m) }) {
+		return nil, corrupt("its checksum is not that of what it says")
+	}
+	m.Checksum = ""
 	return m, nil
+}
+
+// closing ends what a checksum was added to, and seal adds it: the SHA-256 of all
+// before it. The sums and the order that Decode checks do not see a changed id, name
+// or ETag; this does.
+const closing = ",\n\"checksum\":\""
+
+func seal(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	body = append(body, closing...)
+	return append(hex.AppendEncode(body, sum[:]), "\"\n}\n"...)
+}
+
+// summed reports whether checksum, if there is one, is that of data, or of what
+// data says in etl's own layout.
+func summed(data []byte, checksum string, own func() []byte) bool {
+	if checksum == "" {
+		return true // other writers need not know of it
+	}
+	is := func(b []byte) bool { sum := sha256.Sum256(b); return hex.EncodeToString(sum[:]) == checksum }
+	return bytes.HasSuffix(data, []byte(closing+checksum+"\"\n}\n")) && is(data[:bytes.LastIndex(data, []byte(closing))]) || is(own())
+}
+
+// short is err without the megabytes that it may quote of a hostile input.
+func short(err error) error {
+	if s := err.Error(); len(s) > 300 {
+		return fmt.Errorf("%.300s…", s)
+	}
+	return err
 }
 
 func refuse(key object.Key, version, reads int) error {
@@ -235,6 +273,12 @@ func refuse(key object.Key, version, reads int) error {
 // stay far from overflow. A sample a millisecond makes 2.7e9 a month, which at
 // the worst measured 10 B each is 27 GB, a fortieth of 1 TiB.
 const maxBytes = 1 << 40
+
+// maxETag bounds an ETag in bytes; those of stores have 32 to 70.
+const maxETag = 1024
+
+// control reports whether a terminal, or a header of HTTP, may take r for a command.
+func control(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 
 // check says what in the entry contradicts itself or the month, if anything.
 func (e *Entry) check(month utc.Month) error {
@@ -275,9 +319,11 @@ func (e *Entry) check(month utc.Month) error {
 	switch name := strings.TrimPrefix(string(e.Path), dir); {
 	case !strings.HasPrefix(string(e.Path), dir) || path.Ext(name) != ".parquet" || path.Base(name) == ".parquet":
 		return fmt.Errorf("path %.200q is not %s<name>.parquet", e.Path, dir)
+	case strings.ContainsFunc(name, control):
+		return fmt.Errorf("path %.200q has control characters", e.Path)
 	case e.Bytes < 1 || e.Bytes > maxBytes:
 		return fmt.Errorf("a file of %d bytes", e.Bytes)
-	case e.ETag == "" || strings.ContainsAny(e.ETag, "\"\r\n\x00"):
+	case e.ETag == "" || len(e.ETag) > maxETag || strings.Contains(e.ETag, `"`) || strings.ContainsFunc(e.ETag, control):
 		return fmt.Errorf("etag %.80q", e.ETag)
 	case !sample.IsSHA256(e.SHA256):
 		return fmt.Errorf("sha256 %.80q is not 64 hex digits", e.SHA256)
@@ -295,8 +341,11 @@ func onDay(ms int64, month utc.Month, i int) bool {
 
 // Encode writes a manifest: the same manifest always as the same bytes, one
 // point a line, so that a diff or a grep shows points.
-func Encode(m *Manifest) []byte {
-	b := make([]byte, 0, 256+640*len(m.Points))
+func Encode(m *Manifest) []byte { return seal(body(m)) }
+
+// body is a manifest as far as its checksum reaches.
+func body(m *Manifest) []byte {
+	b := make([]byte, 0, 384+640*len(m.Points))
 	b = append(b, "{\n\"format\":\""+Format+"\",\n\"version\":"...)
 	b = strconv.AppendInt(b, FormatVersion, 10)
 	b = sample.AppendJSONString(append(b, ",\n\"commit\":"...), m.Commit)
@@ -312,7 +361,7 @@ func Encode(m *Manifest) []byte {
 		}
 		b = m.Points[i].appendJSON(append(b, '\n'))
 	}
-	return append(b, "\n]\n}\n"...)
+	return append(b, "\n]"...)
 }
 
 func (e *Entry) appendJSON(b []byte) []byte {

@@ -28,6 +28,8 @@ type Catalog struct {
 	Version  int            `json:"version"`
 	SourceID string         `json:"source_id"` // "" until a source that has an id is registered
 	Points   []sample.Point `json:"points"`    // ascending by id
+	// Checksum is as in a Manifest.
+	Checksum string `json:"checksum,omitempty"`
 }
 
 // LoadPoints reads and checks the catalog. If there is none, it is empty and
@@ -61,7 +63,7 @@ func DecodePoints(data []byte) (*Catalog, error) {
 			Version int
 		}
 		if _ = json.Unmarshal(data, &head); head.Format != PointsFormat || head.Version <= PointsVersion {
-			return nil, corrupt("%w", err)
+			return nil, corrupt("%w", short(err))
 		}
 		c.Format, c.Version = head.Format, head.Version
 	}
@@ -80,12 +82,29 @@ func DecodePoints(data []byte) (*Catalog, error) {
 			return nil, corrupt("point %d follows point %d: want ascending ids, none twice", c.Points[i].ID, c.Points[i-1].ID)
 		}
 	}
+	own := func() []byte {
+		b, _ := pointsBody(c) // what JSON said, JSON can say
+		return b
+	}
+	if !summed(data, c.Checksum, own) {
+		return nil, corrupt("its checksum is not that of what it says")
+	}
+	c.Checksum = ""
 	return c, nil
 }
 
 // EncodePoints writes a catalog: the same one always as the same bytes, one
 // point a line. Its numbers must be finite.
 func EncodePoints(c *Catalog) ([]byte, error) {
+	b, err := pointsBody(c)
+	if err != nil {
+		return nil, err
+	}
+	return seal(b), nil
+}
+
+// pointsBody is a catalog as far as its checksum reaches.
+func pointsBody(c *Catalog) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "{\n\"format\":%q,\n\"version\":%d,\n\"source_id\":", PointsFormat, PointsVersion)
 	b.Write(sample.AppendJSONString(nil, c.SourceID))
@@ -101,7 +120,7 @@ func EncodePoints(c *Catalog) ([]byte, error) {
 		b.WriteByte('\n')
 		b.Write(line)
 	}
-	b.WriteString("\n]\n}\n")
+	b.WriteString("\n]")
 	return b.Bytes(), nil
 }
 

@@ -216,7 +216,7 @@ func printPlan(w io.Writer, p *jobs.ArchivePlan) {
 	}
 	fmt.Fprintln(w)
 	for _, text := range p.Warnings {
-		fmt.Fprintf(w, "warning: %s\n", text)
+		fmt.Fprintf(w, "warning: %s\n", printableLine(text))
 	}
 	printBilled(w, p.Billed)
 	fmt.Fprintln(w, "Nothing was changed (--dry-run).")
@@ -308,7 +308,7 @@ func printFailures(w io.Writer, failed []jobs.Failure) {
 		}
 		fmt.Fprintf(w, "  %s: %s\n", f.Kind, oneLine(f.Error))
 		if f.Hint != hint && f.Hint != "" {
-			fmt.Fprintf(w, "    → %s\n", f.Hint)
+			fmt.Fprintf(w, "    → %s\n", oneLine(f.Hint))
 			hint = f.Hint
 		}
 	}

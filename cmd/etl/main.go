@@ -87,7 +87,7 @@ func run(ctx, stop context.Context, args []string, getenv func(string) string, s
 	}
 	fmt.Fprintf(stderr, "etl: %s\n", oneLine(err.Error()))
 	if h := fault.HintOf(err); h != "" {
-		fmt.Fprintf(stderr, "     %s\n", h)
+		fmt.Fprintf(stderr, "     %s\n", oneLine(h))
 	}
 	return fault.Worse(a.code, fault.ExitCode(err))
 }
@@ -105,7 +105,15 @@ func (a *app) onInterrupt(cmd *cobra.Command, _ []string) {
 	}
 }
 
-func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n     ") }
+// oneLine is a message as the terminal may see it: what it quotes of names and
+// paths may hold anything.
+func oneLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i := range lines {
+		lines[i] = printableLine(lines[i])
+	}
+	return strings.Join(lines, "\n     ")
+}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{

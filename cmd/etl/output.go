@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,11 +28,36 @@ func (a *app) print(result any, human func(io.Writer)) error {
 		human(a.stdout)
 		return nil
 	}
-	enc := json.NewEncoder(a.stdout)
+	enc := json.NewEncoder(jsonWriter{a.stdout})
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(result)
 }
+
+// jsonWriter escapes what JSON may hold as it is and terminals take for commands:
+// DEL and U+0080 to U+009F. In JSON they are only ever within strings. It is given
+// whole values.
+type jsonWriter struct{ w io.Writer }
+
+func (j jsonWriter) Write(b []byte) (int, error) {
+	out := b
+	if bytes.ContainsFunc(b, isC1) {
+		out = nil
+		for _, r := range string(b) {
+			if isC1(r) {
+				out = fmt.Appendf(out, `\u%04x`, r)
+			} else {
+				out = utf8.AppendRune(out, r)
+			}
+		}
+	}
+	if _, err := j.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func isC1(r rune) bool { return r >= 0x7f && r < 0xa0 }
 
 // table aligns columns. A heading that ends in > is set to the right.
 type table struct {
@@ -127,7 +153,7 @@ func (a *app) watch(command string) (notify func(jobs.Event), stop func()) {
 		}}
 		return p.event, a.warnings.to(p.event, p.clear)
 	}
-	log := zerolog.New(a.stderr).With().Timestamp().Str("command", command).Logger()
+	log := zerolog.New(jsonWriter{a.stderr}).With().Timestamp().Str("command", command).Logger()
 	l := &logLines{log: log, quiet: a.quiet, last: time.Now()}
 	return l.event, a.warnings.to(l.event, func() {})
 }

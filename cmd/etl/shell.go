@@ -164,7 +164,7 @@ func ask(ctx context.Context, line *liner.State, prompt string) (string, error) 
 func errorText(err error) string {
 	text := "error: " + oneLine(err.Error())
 	if h := fault.HintOf(err); h != "" {
-		text += "\n     " + h
+		text += "\n     " + oneLine(h)
 	}
 	return text
 }
@@ -183,7 +183,7 @@ func (sh *shell) script(ctx context.Context, r io.Reader, name string, depth int
 		}
 		fmt.Fprintf(sh.stderr, "etl: %s: %s\n", at, oneLine(err.Error()))
 		if h := fault.HintOf(err); h != "" {
-			fmt.Fprintf(sh.stderr, "     %s\n", h)
+			fmt.Fprintf(sh.stderr, "     %s\n", oneLine(h))
 		}
 		sh.code = fault.Worse(sh.code, fault.ExitCode(err))
 	}

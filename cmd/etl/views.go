@@ -76,6 +76,9 @@ and points that you need, since DuckDB opens the footer of each file.`,
 		if err != nil {
 			return err
 		}
+		if err := v.check(where); err != nil {
+			return err
+		}
 		w := bufio.NewWriter(a.stdout)
 		v.print(w, where, p.clock()().UTC().Format("2006-01-02 15:04 UTC"))
 		return w.Flush()
@@ -87,6 +90,7 @@ and points that you need, since DuckDB opens the footer of each file.`,
 type location struct {
 	name   string // of the store, for a comment
 	prefix string // before each key, escaped as a file name
+	local  bool   // patterns in names can be escaped
 	secret string // SQL that gives it access, "" if none is needed
 }
 
@@ -97,7 +101,7 @@ func (p *places) location() (location, error) {
 	}
 	if u.Kind == "file" {
 		dir, err := filepath.Abs(u.Path)
-		return location{name: p.store, prefix: globEscaper.Replace(filepath.ToSlash(dir)) + "/"}, err
+		return location{name: p.store, local: true, prefix: globEscaper.Replace(filepath.ToSlash(dir)) + "/"}, err
 	}
 	if strings.ContainsAny(u.Prefix, "*?[") {
 		return location{}, fault.Errorf(fault.Usage, "%s: DuckDB takes *, ? and [ in the names of objects for patterns", p.store)
@@ -256,6 +260,20 @@ func loadViews(ctx context.Context, env jobs.Env, days utc.Days, sel jobs.Points
 	return v, nil
 }
 
+// check refuses what DuckDB would take for a pattern of the names of objects: it
+// would read others, and there is no way to say that it is none.
+func (v *coldViews) check(where location) error {
+	for _, g := range v.groups {
+		for _, path := range g.paths {
+			if !where.local && strings.ContainsAny(path, "*?[") {
+				return fault.Hint(fault.Errorf(fault.Invalid, "%s: DuckDB takes *, ? and [ in the names of objects for patterns", path),
+					"`etl query` reads it; or leave that point out with --points")
+			}
+		}
+	}
+	return nil
+}
+
 // print writes the SQL.
 func (v *coldViews) print(w io.Writer, where location, now string) {
 	// A comment ends with its line, so a name in one must not hold a line break.
@@ -270,7 +288,12 @@ func (v *coldViews) print(w io.Writer, where location, now string) {
 	if where.secret != "" {
 		fmt.Fprintf(w, "\nINSTALL httpfs;\nLOAD httpfs;\n%s\n", where.secret)
 	}
-	object := func(key string) string { return quoteSQL(where.prefix + key) }
+	object := func(key string) string {
+		if where.local {
+			key = globEscaper.Replace(key)
+		}
+		return quoteSQL(where.prefix + key)
+	}
 	list := func(keys []string) string {
 		quoted := make([]string, len(keys))
 		for i, k := range keys {
