@@ -103,6 +103,7 @@ type pointRepair struct {
 	unsure  utc.Set // those among read of which finding nothing proves nothing
 	name    string
 	unknown string // a file that can not be read and that may have been the point's
+	blocked bool   // a person has to look first
 }
 
 func (m *monthRepair) point(id int32, name string) *pointRepair {
@@ -367,6 +368,10 @@ func (p *RepairPlan) month(ctx context.Context, env Env, month utc.Month, chosen
 	p.Marks += len(m.revoke)
 	for _, id := range sortedKeys(m.points) {
 		r := m.points[id]
+		if r.blocked {
+			r.mend = nil
+			continue
+		}
 		if r.mend != nil {
 			r.read |= r.mend.lost
 			r.unsure = r.mend.lost | pruned[id]
@@ -473,6 +478,7 @@ func (p *RepairPlan) file(ctx context.Context, env Env, m *monthRepair, e *manif
 		p.block(fault.Hint(fault.Errorf(fault.Corrupt, "%s: it holds point %d, %s, and should hold point %d", e.Path, info.PointID, info.Month, e.ID),
 			"another file was put there, which is never overwritten: move it away and run `etl repair` again"),
 			Failure{Month: m.month.String(), PointID: e.ID, Point: e.Name, Path: string(e.Path)})
+		r.blocked = true
 		return nil
 	case err == nil:
 		sum := sha256.Sum256(data)
@@ -502,6 +508,7 @@ func (p *RepairPlan) file(ctx context.Context, env Env, m *monthRepair, e *manif
 	case fault.Is(err, fault.NotExist):
 	case !unreadable(err):
 		p.block(err, Failure{Month: m.month.String(), PointID: e.ID, Point: e.Name, Path: string(e.Path)})
+		r.blocked = true
 		return nil
 	}
 	r.mend = &mending{lost: short, samples: max(e.Samples, int64(rows.Len()))}
@@ -655,6 +662,7 @@ func (p *RepairPlan) fromReplica(ctx context.Context, m *monthRepair, chosen fun
 		}
 		own := m.man.Entry(e.ID)
 		r.mend.replica, r.mend.from = e, p.from
+		r.unknown = "" // the replica says what it held
 		r.mend.exact = own != nil && own.SHA256 == e.SHA256
 		r.mend.samples += got.info.Samples
 		r.mend.lost |= lacks

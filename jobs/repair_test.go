@@ -12,7 +12,6 @@ import (
 	"etl/internal/fault"
 	"etl/internal/object"
 	"etl/internal/object/dir"
-	"etl/internal/utc"
 	"etl/manifests"
 )
 
@@ -113,10 +112,6 @@ func TestRepairFromSource(t *testing.T) {
 		"a missing file":     func(w *world) { w.must(os.Remove(w.file(fileA))) },
 		"a spoilt manifest":  func(w *world) { w.must(os.WriteFile(w.file(manJ), []byte("{"), 0o644)) },
 		"a missing manifest": func(w *world) { w.must(os.Remove(w.file(manJ))) },
-		"manifest and file spoilt": func(w *world) {
-			w.must(os.WriteFile(w.file(manJ), []byte("{"), 0o644))
-			w.spoil(fileA)
-		},
 		"manifest and file missing": func(w *world) {
 			w.must(os.Remove(w.file(manJ)))
 			w.must(os.Remove(w.file(fileA)))
@@ -142,6 +137,28 @@ func TestRepairFromSource(t *testing.T) {
 				t.Errorf("the mark of a day that is whole again: %q", got)
 			}
 		})
+	}
+}
+
+// With its manifest gone too, nothing says what a spoilt file held: what can be
+// found is archived again, and the rest is told.
+func TestRepairUnknown(t *testing.T) {
+	for _, with := range []bool{false, true} {
+		w, a, _ := archived(t)
+		want := w.cold()
+		o := RepairOptions{}
+		if with {
+			o.Replica = w.copyTier()
+		}
+		w.must(os.WriteFile(w.file(manJ), []byte("{"), 0o644))
+		w.spoil(fileA)
+		r := w.repair(o)
+		if told := len(r.Lost) == 1 && r.Lost[0].PointID == a && r.Lost[0].Text != "" && r.ExitCode() == fault.ExitFindings; told == with {
+			t.Errorf("with a replica %t: %+v", with, r)
+		}
+		w.whole()
+		w.idle(o)
+		sameRows(t, w.cold(), want)
 	}
 }
 
@@ -243,7 +260,7 @@ func TestRepairOldCopy(t *testing.T) {
 
 // Nothing that can be read is overwritten, and nothing at all without a copy.
 func TestRepairKeepsWhatItCanNotUse(t *testing.T) {
-	w, a, b := archived(t)
+	w, _, b := archived(t)
 	good, err := os.ReadFile(w.file(fileA))
 	w.must(err)
 	w.spoil(fileA)
@@ -275,7 +292,6 @@ func TestRepairKeepsWhatItCanNotUse(t *testing.T) {
 	}
 	w.must(os.Remove(w.file("timeseries/2024/01/b.parquet")))
 	w.mended(RepairOptions{})
-	_ = a
 }
 
 // A file that was written and not committed is adopted; a newer version of a known
@@ -354,7 +370,7 @@ func TestRepairRefuses(t *testing.T) {
 
 // Only what was chosen is looked at.
 func TestRepairChosen(t *testing.T) {
-	w, a, b := archived(t)
+	w, _, b := archived(t)
 	want := w.cold()
 	w.spoil(fileA)
 	w.spoil("timeseries/2024/01/b.parquet")
@@ -368,6 +384,4 @@ func TestRepairChosen(t *testing.T) {
 	}
 	w.mended(RepairOptions{})
 	sameRows(t, w.cold(), want)
-	_ = a
-	_ = utc.Day(0)
 }
