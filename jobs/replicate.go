@@ -266,8 +266,10 @@ func (p *ReplicatePlan) month(ctx context.Context, env Env, m utc.Month) (*copie
 		owner[e.Path] = e.ID
 		src := c.source.Entry(e.ID)
 		if !p.o.Prune {
+			// More samples on a day than the source has, or a number where it has
+			// none: some of them it lacks. With as many, the rows decide, see mayOverwrite.
 			c.refuse(e, func(n int32, i int) bool {
-				return n != sample.NotArchived && (src == nil || src.Days[i] == sample.NotArchived)
+				return n != sample.NotArchived && (src == nil || n > src.Days[i])
 			})
 		}
 		if src == nil && p.o.Prune && e.Path != "" {
@@ -284,9 +286,7 @@ func (p *ReplicatePlan) month(ctx context.Context, env Env, m utc.Month) (*copie
 				c.drop = append(c.drop, old.Path)
 			case old.Samples == 0: // a file without a sample stays
 				e.Path, e.Bytes, e.ETag, e.SHA256, e.RowsSHA256 = old.Path, old.Bytes, old.ETag, old.SHA256, old.RowsSHA256
-			default:
-				c.refuse(old, func(n int32, _ int) bool { return n > 0 })
-			}
+			} // one with samples was refused
 			c.keep[e.ID] = e
 			continue
 		}

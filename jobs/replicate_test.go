@@ -143,8 +143,9 @@ func TestReplicateRefusesRows(t *testing.T) {
 	w, a, b := archived(t)
 	to, r := w.replicaOf()
 	w.replicated(to, ReplicateOptions{})
-	// A day loses a row here, deliberately; another point gains one.
+	// A day loses a row here, deliberately, and gains another; so does another point.
 	w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp = ?", a, at("2024-01-25 10:00"))
+	w.put(a, "2024-01-25 10:15", 4)
 	w.put(b, "2024-01-25 10:30", 5)
 	w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-01-25", "2024-01-26"), Replace: true})
 	want := r.cold()
