@@ -354,6 +354,10 @@ func (p *ReplicatePlan) strays(ctx context.Context, c *copied, listed map[object
 	return nil
 }
 
+// To gives the plan the destination again, for a caller who makes it only once
+// there is something to copy.
+func (p *ReplicatePlan) To(s object.Store) { p.to = s }
+
 // ReplicateReport is what a replication did.
 type ReplicateReport struct {
 	Command   string `json:"command"`
