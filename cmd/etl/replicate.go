@@ -48,9 +48,9 @@ time. 4: a file here is damaged: repair it.`,
   etl replicate --from-store file:/mnt/backup/archive --to r2://archive   # the way back`,
 	}
 	p.addStore(cmd)
-	s.add(cmd)
 	to.add(cmd, &p, "to", "destination: `URL`, as --store")
 	f := cmd.Flags()
+	f.StringVar(&s.month, "month", "", "only one `MONTH`, like 2024-01") // --from and --to are places here
 	f.StringVar(&from, "from-store", "", "copy this store, `URL`, instead of --store")
 	f.BoolVar(&o.Prune, "prune-destination", false, "REMOVE from the destination what this cold tier does not have")
 	f.BoolVar(&dryRun, "dry-run", false, "print the plan and do nothing")
