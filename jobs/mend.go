@@ -22,6 +22,7 @@ type mending struct {
 	replica *manifests.Entry
 	from    *replica
 	exact   bool  // the replica has the very bytes that the manifest names
+	rewrite bool  // the rows are those that the manifest names, the bytes are not: no job does that
 	samples int64 // of the file, for the memory that it takes
 }
 
@@ -81,7 +82,7 @@ func (w *writer) setAside(ctx context.Context, v version) (version, error) {
 	if err != nil {
 		return version{}, err
 	}
-	w.m.warn("%s can not be read; a copy was set aside as %s", v.path, to)
+	w.m.warn("%s is damaged; a copy was set aside as %s", v.path, to)
 	return version{path: v.path, etag: v.etag}, nil
 }
 

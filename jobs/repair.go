@@ -398,6 +398,8 @@ func (p *RepairPlan) month(ctx context.Context, env Env, month utc.Month, chosen
 		switch {
 		case r.unknown != "":
 			f.Text, f.Path = "a file of its name can not be read, and no manifest tells what it held", r.unknown
+		case r.mend.rewrite && r.mend.lost == 0:
+			f.Text = "its bytes are not those that were archived, though its rows are: written again"
 		case f.Path != "" && r.mend.lost != 0:
 			f.Text = "its month file is missing, can not be read, or lacks days"
 		case r.mend.replica != nil:
@@ -490,6 +492,10 @@ func (p *RepairPlan) file(ctx context.Context, env Env, m *monthRepair, e *manif
 		}
 		r.whole |= positive &^ short
 		if same && attrs.ETag == e.ETag {
+			return nil
+		}
+		if short == 0 && !same && hex.EncodeToString(sum[:]) != e.SHA256 && info.RowsSHA256 == e.RowsSHA256 {
+			r.mend = &mending{rewrite: true, samples: info.Samples}
 			return nil
 		}
 		if short == 0 {

@@ -258,6 +258,32 @@ func TestRepairOldCopy(t *testing.T) {
 	w.whole()
 }
 
+// Whichever bit of a month file flips, repair brings the very bytes back that were
+// archived, from D1 or from the rows that are there.
+func TestRepairEachPart(t *testing.T) {
+	w, _, _ := archived(t)
+	good, err := os.ReadFile(w.file(fileA))
+	w.must(err)
+	step := 23
+	if testing.Short() {
+		step = 211
+	}
+	for i := 0; i < len(good); i += step {
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x10
+		w.must(os.WriteFile(w.file(fileA), bad, 0o644))
+		if r := w.repair(RepairOptions{Points: Points{Globs: []string{"a"}}, Days: daysOf("2024-01-01", "2024-01-02")}); r.ExitCode() != 0 {
+			t.Fatalf("byte %d: %+v", i, r)
+		}
+		if now, err := os.ReadFile(w.file(fileA)); err != nil || !bytes.Equal(now, good) {
+			t.Fatalf("byte %d of %d: the file is another one now, %v", i, len(good), err)
+		}
+	}
+	w.whole()
+	w.idle(RepairOptions{})
+	t.Logf("%d of %d bytes tried", (len(good)+step-1)/step, len(good))
+}
+
 // Nothing that can be read is overwritten, and nothing at all without a copy.
 func TestRepairKeepsWhatItCanNotUse(t *testing.T) {
 	w, _, b := archived(t)

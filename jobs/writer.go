@@ -99,7 +99,7 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 			if base.info == nil && (k.base == nil || k.base.Path == "") && w.merged.Len() == 0 {
 				return res, nil // there was no file, and there is nothing to put into one
 			}
-			changed = base.info == nil || !w.merged.Equal(&w.old)
+			changed = base.info == nil || k.mend.rewrite || !w.merged.Equal(&w.old)
 		}
 		if !changed {
 			// Same rows: the file stays, whatever today's encoder would write.
@@ -122,6 +122,15 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 		w.out = data
 		if saved.data != nil && saved.info.RowsSHA256 == facts.RowsSHA256 && slices.Equal(saved.info.Days, facts.Days) {
 			data, facts = saved.data, saved.info // the very bytes that were lost, whoever encoded them
+		}
+		if k.mend != nil && k.mend.rewrite && base.info != nil {
+			if bytes.Equal(data, base.data) { // they are what this build makes of the rows
+				res.change.Entry, err = entry(base.path, data, base.etag, facts)
+				return res, err
+			}
+			if _, err := w.setAside(ctx, base); err != nil {
+				return result{}, err
+			}
 		}
 		attrs, err := w.m.env.Store.Put(ctx, base.path, data, object.PutOptions{
 			IfMatch: base.etag, IfAbsent: base.etag == "", Meta: objectMeta(facts), Type: "application/vnd.apache.parquet",
