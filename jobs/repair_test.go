@@ -2,11 +2,13 @@ package jobs
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"etl/internal/fault"
@@ -410,4 +412,104 @@ func TestRepairChosen(t *testing.T) {
 	}
 	w.mended(RepairOptions{})
 	sameRows(t, w.cold(), want)
+}
+
+// Each call of the source fails once, in each way.
+func TestRepairSourceFaults(t *testing.T) {
+	w, _, _ := archived(t)
+	want := w.cold()
+	w.spoil(fileA)
+	w.must(os.Remove(w.file("timeseries/2024/02/b.parquet")))
+	w.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	base := t.TempDir()
+	copyFile(t, w.db, filepath.Join(base, "d1.sqlite"))
+	w.must(os.CopyFS(filepath.Join(base, "r2"), os.DirFS(w.root)))
+	s := &scene{t: t, base: base, want: want}
+	o := RepairOptions{Workers: 1, Engine: ArchiveOptions{WriteWorkers: 1, ExtractWorkers: 1}}
+	n := 1 << 30
+	for _, way := range []string{"transient", "transient, done", "invalid", "crash", "crash, done"} {
+		for i := 1; i <= n; i++ {
+			v := s.open(t)
+			v.now = w.now
+			ctx, cancel := context.WithCancel(t.Context())
+			f := &flaky{Source: v.src, Ledger: v.src, failAt: i, kind: fault.Transient, late: strings.HasSuffix(way, "done")}
+			if way == "invalid" {
+				f.kind = fault.Invalid
+			}
+			if strings.HasPrefix(way, "crash") {
+				f.cancel = cancel
+			}
+			env := v.env()
+			env.Source, env.Ledger, env.Journal = f, f, f
+			p, err := PlanRepair(ctx, env, o)
+			if err == nil {
+				var r RepairReport
+				if r, err = p.Run(ctx, env); err == nil && f.fired != "" && r.ExitCode() == 0 && len(r.Warnings) == 0 {
+					t.Errorf("%s at %d: a failed %s went unnoticed", way, i, f.fired)
+				}
+			}
+			cancel()
+			if f.fired == "" {
+				n = i - 1
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r := v.repair(o); r.ExitCode() != 0 {
+				t.Errorf("%s at %d, %s: the repair after it: %+v", way, i, f.fired, r)
+			}
+			v.whole()
+			sameRows(t, v.cold(), want)
+			if t.Failed() {
+				t.Fatalf("%s at %d: %s", way, i, f.fired)
+			}
+		}
+	}
+	t.Logf("%d faults at %d calls", 5*n, n)
+}
+
+// Jobs that archive, repair and replicate at once end with what the source holds.
+func TestRepairBesideOthers(t *testing.T) {
+	w, a, b := archived(t)
+	replica := w.copyTier()
+	_, dest := w.replicaOf()
+	for round := range 4 {
+		w.put(a, "2024-01-25 10:30", float64(round))
+		w.put(b, "2024-02-01 10:30", float64(round))
+		w.spoil(fileA)
+		if round%2 == 1 {
+			w.must(os.Remove(w.file("timeseries/2024/02/b.parquet")))
+		}
+		var wg sync.WaitGroup
+		env := w.env()
+		env.Notify = nil
+		for range 2 {
+			wg.Go(func() {
+				if p, err := PlanArchive(t.Context(), env, ArchiveOptions{Mode: Archive}); err == nil {
+					_, _ = p.Run(t.Context(), env)
+				}
+			})
+			wg.Go(func() {
+				if p, err := PlanRepair(t.Context(), env, RepairOptions{Replica: replica}); err == nil {
+					_, _ = p.Run(t.Context(), env)
+				}
+			})
+			wg.Go(func() {
+				if p, err := PlanReplicate(t.Context(), env, dest.dir, ReplicateOptions{}); err == nil {
+					_, _ = p.Run(t.Context(), env)
+				}
+			})
+		}
+		wg.Wait()
+		readCold(t, dest.dir)
+	}
+	if r := w.repair(RepairOptions{Replica: replica}); r.ExitCode() != 0 {
+		t.Errorf("%+v", r)
+	}
+	w.run(ArchiveOptions{Mode: Archive})
+	sameRows(t, w.cold(), w.hot(daysOf("2024-01-20", "2024-02-03")))
+	w.whole()
+	w.replicated(dest.dir, ReplicateOptions{})
+	dest.whole()
+	sameRows(t, dest.cold(), w.cold())
 }
