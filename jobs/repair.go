@@ -715,22 +715,39 @@ func (r *replica) read(ctx context.Context, dec *monthfile.Decoder, month utc.Mo
 	return rescued{info: info, days: days, data: data}, nil
 }
 
-// rejects finds files of rejects that can not be read.
+// rejects finds files of rejects that are damaged.
 func (p *RepairPlan) rejects(ctx context.Context, env Env) error {
 	if !p.o.Points.All() || p.o.Days != (utc.Days{}) {
 		return nil
 	}
-	for f, err := range manifests.Rejects(ctx, env.Store) {
-		switch {
-		case err == nil:
-		case fault.Is(err, fault.Corrupt):
-			p.reject = append(p.reject, f.Key)
-			p.Fixes = append(p.Fixes, Fix{Action: "reject", Path: string(f.Key), Text: err.Error()})
-		default:
+	for a, err := range env.Store.List(ctx, rejectsPrefix) {
+		if err != nil {
 			return err
+		}
+		if a.Size == 0 || !strings.HasSuffix(string(a.Key), ".jsonl") {
+			continue // an empty one stands for one that could not be read
+		}
+		data, _, err := env.Store.Get(ctx, a.Key)
+		if fault.Is(err, fault.NotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if p.Read += int64(len(data)); !namedByContent(a.Key, data) {
+			p.reject = append(p.reject, a.Key)
+			p.Fixes = append(p.Fixes, Fix{Action: "reject", Path: string(a.Key), Text: "its content is not that which its name says"})
 		}
 	}
 	return nil
+}
+
+const rejectsPrefix = "_rejects/"
+
+// namedByContent reports whether a file of rejects holds what was written.
+func namedByContent(key object.Key, data []byte) bool {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]) == strings.TrimSuffix(path.Base(string(key)), ".jsonl")
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {

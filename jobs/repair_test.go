@@ -375,6 +375,38 @@ func TestRepairZeros(t *testing.T) {
 	}
 }
 
+// A damaged record of rejects is set aside, and written again when its rows are
+// rejected again, or taken from a replica.
+func TestRepairRejects(t *testing.T) {
+	w, a, _ := archived(t)
+	w.exec("INSERT INTO timeseries (point_id, timestamp, value) VALUES (?, ?, x'00')", a, at("2024-01-26 00:45"))
+	w.run(ArchiveOptions{Mode: Archive})
+	replica := w.copyTier()
+	var key string
+	for k := range w.objects() {
+		if strings.HasPrefix(string(k), "_rejects/") {
+			key = string(k)
+		}
+	}
+	good, err := os.ReadFile(w.file(key))
+	w.must(err)
+	w.spoil(key)
+	w.mended(RepairOptions{Replica: replica})
+	if now, err := os.ReadFile(w.file(key)); err != nil || !bytes.Equal(now, good) {
+		t.Errorf("from the replica: %q, %v", now, err)
+	}
+	w.spoil(key)
+	if r := w.mended(RepairOptions{}); len(r.Warnings) != 1 {
+		t.Errorf("%+v", r)
+	}
+	w.run(ArchiveOptions{Mode: Archive}) // a day with rejects is read each night
+	if now, err := os.ReadFile(w.file(key)); err != nil || !bytes.Equal(now, good) {
+		t.Errorf("after the next archive: %q, %v", now, err)
+	}
+	w.whole()
+	w.idle(RepairOptions{})
+}
+
 func TestRepairRefuses(t *testing.T) {
 	w, _, _ := archived(t)
 	other, _, _ := archived(t)

@@ -2,13 +2,9 @@ package jobs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 
 	"etl/internal/fault"
 	"etl/internal/object"
@@ -274,18 +270,17 @@ func (p *RepairPlan) mendReject(ctx context.Context, env Env, key object.Key, r 
 		if err != nil {
 			return err
 		}
-		name := strings.TrimSuffix(path.Base(string(key)), ".jsonl")
 		var good []byte
 		if p.from != nil {
 			got, _, err := p.o.Replica.Get(ctx, key)
 			if err != nil && !fault.Is(err, fault.NotExist) {
 				return fmt.Errorf("replica: %w", err)
 			}
-			if sum := sha256.Sum256(got); err == nil && hex.EncodeToString(sum[:]) == name {
+			if err == nil && namedByContent(key, got) {
 				good = got
 			}
 		}
-		if sum := sha256.Sum256(data); len(data) == 0 || hex.EncodeToString(sum[:]) == name {
+		if len(data) == 0 || namedByContent(key, data) {
 			return nil // done, it was the answer that was lost
 		}
 		if _, err := manifests.SetAside(ctx, env.Store, key, data); err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -157,15 +156,14 @@ func PlanReplicate(ctx context.Context, env Env, to object.Store, o ReplicateOpt
 // planRejects finds the files of rejects that the destination lacks. They are
 // named by their content, so a name is enough.
 func (p *ReplicatePlan) planRejects(ctx context.Context, env Env) error {
-	const prefix = "_rejects/"
 	have := make(map[object.Key]int64)
-	for a, err := range p.to.List(ctx, prefix) {
+	for a, err := range p.to.List(ctx, rejectsPrefix) {
 		if err != nil {
 			return fmt.Errorf("destination: %w", err)
 		}
 		have[a.Key] = a.Size
 	}
-	for a, err := range env.Store.List(ctx, prefix) {
+	for a, err := range env.Store.List(ctx, rejectsPrefix) {
 		if err != nil {
 			return err
 		}
@@ -479,7 +477,7 @@ func (r *replication) reject(ctx context.Context, key object.Key) error {
 	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != strings.TrimSuffix(path.Base(string(key)), ".jsonl") {
+	if !namedByContent(key, data) {
 		f := failure(fault.Hint(fault.Errorf(fault.Corrupt, "%s: the content is not that which its name says", key), "`etl repair` sets it aside"))
 		f.Path = string(key)
 		r.fail(f)
