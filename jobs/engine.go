@@ -78,8 +78,10 @@ func (e *engine) all(ctx context.Context) error {
 	for _, w := range e.plan.Warnings {
 		e.warn("%s", w)
 	}
-	if _, err := manifests.Register(ctx, e.env.Store, e.plan.source.ID, e.plan.all, e.opts.Adopt); err != nil {
-		return err
+	if e.env.Source != nil { // repair may have to do without
+		if _, err := manifests.Register(ctx, e.env.Store, e.plan.source.ID, e.plan.all, e.opts.Adopt); err != nil {
+			return err
+		}
 	}
 	// The seeks for strays run beside the first month: neither needs the other.
 	var strays errgroup.Group
@@ -117,6 +119,9 @@ func (e *engine) all(ctx context.Context) error {
 
 // strays records the rows that no day slice would ever see.
 func (e *engine) strays(ctx context.Context) error {
+	if e.plan.Command == repairing {
+		return nil // it mends what was archived
+	}
 	ids := make([]int32, len(e.plan.all))
 	for i, p := range e.plan.all {
 		ids[i] = p.ID
@@ -151,7 +156,8 @@ type work struct {
 	fresh   *sample.Series
 	rejects []sample.Reject
 	replace utc.Set
-	trimmed utc.Set // days whose rows have left the source: found empty, they stay unarchived
+	trimmed utc.Set  // days whose rows have left the source: found empty, they stay unarchived
+	mend    *mending // set where the base is not as it should be
 	weight  int64
 }
 
@@ -276,7 +282,7 @@ func (m *monthRun) batch(ctx context.Context, b batch) error {
 		bases[i] = now.Entry(id)
 	}
 	protected := make(map[int32]utc.Set) // days that must not be replaced
-	if m.env.Ledger != nil {
+	if m.env.Ledger != nil && b.days != 0 {
 		claims := make([]source.Slice, 0, len(b.points)*b.days.Len())
 		for _, id := range b.points {
 			claims = appendSlices(claims, id, m.mp.Month, b.days)
@@ -308,7 +314,7 @@ func (m *monthRun) batch(ctx context.Context, b batch) error {
 				w = &work{fresh: m.series.Get().(*sample.Series)}
 				w.fresh.Reset()
 			}
-			w.point, w.days, w.base, w.trimmed = m.plan.byID[id], b.days, bases[next], b.trimmed[id]
+			w.point, w.days, w.base, w.trimmed, w.mend = m.plan.byID[id], b.days, bases[next], b.trimmed[id], m.mp.mend[id]
 			if m.opts.Replace {
 				w.replace = b.days &^ protected[id]
 				if got := b.days & protected[id]; got != 0 {
@@ -373,7 +379,10 @@ func (m *monthRun) batch(ctx context.Context, b batch) error {
 // it; one that is larger than the whole budget is admitted alone.
 func (m *monthRun) send(ctx context.Context, w *work) error {
 	samples := int64(w.fresh.Len())
-	if w.base != nil && samples > 0 {
+	switch {
+	case w.mend != nil:
+		samples = 3 * (w.mend.samples + samples) // rescued from elsewhere, too
+	case w.base != nil && samples > 0:
 		samples += 2 * (w.base.Samples + samples) // the old series and the merged one
 	}
 	w.weight = min(m.opts.Memory, max(1, samples)*sample.RowBytes)
@@ -420,7 +429,7 @@ func (m *monthRun) one(ctx context.Context, wr *writer, w *work) {
 	m.failing.Store(0)
 	done := &written{file: res.file}
 	lost := w.lost(m.mp.Month)
-	if lost != 0 && m.plan.part == nil {
+	if lost != 0 && m.plan.part == nil && w.mend == nil { // repair names them itself
 		m.warn("%s %s: the rows of %d days have left the source, and the archive does not hold them; these days stay unarchived", w.point.Name, m.mp.Month, lost.Len())
 	}
 	done.slices = appendSlices(nil, w.point.ID, m.mp.Month, w.days&^lost&^rejectedDays(m.mp.Month, w.rejects))

@@ -135,6 +135,7 @@ type MonthPlan struct {
 	Archived  int64     `json:"point_days_archived"`
 
 	want []want
+	mend map[int32]*mending // of repair: files that are not as they should be
 }
 
 // want is what is to be read of one point in one month.
@@ -473,7 +474,7 @@ func (mp *MonthPlan) batches() []batch {
 	}
 	var bs []batch
 	for _, days := range order {
-		n := max(1, min(batchPoints, batchSlices/days.Len()))
+		n := max(1, min(batchPoints, batchSlices/max(1, days.Len()))) // repair also mends without reading a day
 		for chunk := range slices.Chunk(byDays[days], n) {
 			bs = append(bs, batch{mp.Month, days, chunk, trimmed})
 		}

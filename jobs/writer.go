@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"etl/internal/fault"
@@ -64,7 +65,10 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 		return result{}, err
 	}
 	res := result{change: manifests.Change{Point: k.point.ID, Name: k.point.Name, Base: k.base, Empty: emptyDays(w.m.mp.Month, k)}}
-	if k.fresh.Len() == 0 && k.replace == 0 {
+	if k.mend != nil {
+		res.change.Lost = k.mend.lost
+	}
+	if k.fresh.Len() == 0 && k.replace == 0 && k.mend == nil {
 		return res, nil // every day was read to its end and is empty: only zeros to record
 	}
 	base, stale, err := w.base(ctx, k)
@@ -82,9 +86,22 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 		if base.info != nil {
 			old = w.old
 		}
+		var saved rescued
+		if k.mend != nil {
+			if old, saved, err = w.rescue(ctx, k, old); err != nil {
+				return result{}, err
+			}
+		}
 		w.merged.Reset()
 		w.merged, res.delta = sample.Merge(w.merged, old, *k.fresh, w.m.mp.Month, k.replace&^rejectedDays(w.m.mp.Month, k.rejects))
-		if !res.delta.Changed() {
+		changed := res.delta.Changed()
+		if k.mend != nil {
+			if base.info == nil && (k.base == nil || k.base.Path == "") && w.merged.Len() == 0 {
+				return res, nil // there was no file, and there is nothing to put into one
+			}
+			changed = base.info == nil || k.mend.rewrite || !w.merged.Equal(&w.old)
+		}
+		if !changed {
 			// Same rows: the file stays, whatever today's encoder would write.
 			// Its entry is refreshed if it is not the one that was committed.
 			if base.info != nil && (k.base == nil || k.base.ETag != base.etag || k.base.SHA256 != base.hash) {
@@ -93,11 +110,28 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 			return res, err
 		}
 		info := monthfile.Meta{PointID: k.point.ID, PointName: k.point.Name, Month: w.m.mp.Month, Days: w.days(k, base)}
+		for i, n := range saved.days {
+			if n != sample.NotArchived && info.Days[i] == sample.NotArchived {
+				info.Days[i] = 0 // archived empty, as the copy says
+			}
+		}
 		data, facts, err := w.enc.Encode(w.out[:0], info, &w.merged)
 		if err != nil {
 			return result{}, err
 		}
 		w.out = data
+		if saved.data != nil && saved.info.RowsSHA256 == facts.RowsSHA256 && slices.Equal(saved.info.Days, facts.Days) {
+			data, facts = saved.data, saved.info // the very bytes that were lost, whoever encoded them
+		}
+		if k.mend != nil && k.mend.rewrite && base.info != nil {
+			if bytes.Equal(data, base.data) { // they are what this build makes of the rows
+				res.change.Entry, err = entry(base.path, data, base.etag, facts)
+				return res, err
+			}
+			if _, err := w.setAside(ctx, base); err != nil {
+				return result{}, err
+			}
+		}
 		attrs, err := w.m.env.Store.Put(ctx, base.path, data, object.PutOptions{
 			IfMatch: base.etag, IfAbsent: base.etag == "", Meta: objectMeta(facts), Type: "application/vnd.apache.parquet",
 		})
@@ -114,7 +148,7 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 		var stored version
 		stored, err = w.read(ctx, base.path, k.point.ID)
 		switch {
-		case errors.Is(err, errForeign):
+		case errors.Is(err, errForeign) && !(k.mend != nil && unreadable(err) && k.base != nil && k.base.Path != ""):
 			if base, err = w.elsewhere(ctx, k, base.path); err != nil {
 				return result{}, err
 			}
@@ -125,6 +159,11 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 				return result{}, missing(base.path, w.m.mp.Month)
 			}
 			continue // the write did not happen
+		case k.mend != nil && stored.etag != "" && unreadable(err):
+			if base, err = w.setAside(ctx, stored); err != nil {
+				return result{}, err
+			}
+			continue // still what was to be overwritten, or worse
 		case err != nil:
 			return result{}, err
 		}
@@ -146,13 +185,24 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 func (w *writer) base(ctx context.Context, k *work) (v version, stale bool, err error) {
 	if k.base != nil && k.base.Path != "" {
 		data, attrs, err := w.m.env.Store.Get(ctx, k.base.Path)
+		if k.mend != nil && fault.Is(err, fault.NotExist) {
+			return version{path: k.base.Path}, false, nil
+		}
 		if fault.Is(err, fault.NotExist) {
 			return v, false, missing(k.base.Path, w.m.mp.Month)
 		}
 		if err != nil {
 			return v, false, err
 		}
-		v, err = w.decode(data, attrs, k.point.ID, k.base.SHA256)
+		want := k.base.SHA256
+		if k.mend != nil {
+			want = "" // nothing is taken on trust
+		}
+		v, err = w.decode(data, attrs, k.point.ID, want)
+		if k.mend != nil && err != nil && unreadable(err) {
+			v, err = w.setAside(ctx, v)
+			return v, false, err
+		}
 		if errors.Is(err, errForeign) {
 			return v, false, fault.Hint(fault.Errorf(fault.Corrupt, "%s: the manifest says that this is the month file of point %d: %w", k.base.Path, k.point.ID, err), "%s", remedy(w.m.mp.Month))
 		}
@@ -265,7 +315,11 @@ func (w *writer) days(k *work, base version) sample.DayCounts {
 		known |= base.info.Days.Archived()
 	}
 	if k.base != nil {
-		known |= k.base.Days.Archived()
+		old := k.base.Days.Archived()
+		if k.mend != nil {
+			old &^= k.mend.lost
+		}
+		known |= old
 	}
 	for i := range days {
 		if known.Has(i) {

@@ -32,6 +32,9 @@ type Change struct {
 	Entry *Entry
 	// Empty is the days that were read to their end and found empty.
 	Empty utc.Set
+	// Lost is the days whose archived rows are gone for good, as far as anyone
+	// knows who looked (repair): they alone may lose their number.
+	Lost utc.Set
 }
 
 // Failure is a change that can not go into the manifest.
@@ -75,7 +78,7 @@ type Options struct {
 // computed anew from the object now stored. So the last writer of an object
 // always has the last word on its entry, in whatever order the runs commit.
 //
-// INVARIANT: a day that has a number keeps having one.
+// INVARIANT: a day that has a number keeps having one, unless a change names it as Lost.
 type Committer struct {
 	store    object.Store
 	month    utc.Month
@@ -396,7 +399,7 @@ func (c *Committer) resolve(ctx context.Context, cur *Entry, ch Change, afresh b
 		for i, n := range ch.Entry.Days {
 			if n == 0 {
 				zeros = zeros.With(i)
-			} else if n > 0 && next.Days[i] == sample.NotArchived {
+			} else if n > 0 && next.Days[i] == sample.NotArchived && !ch.Lost.Has(i) {
 				return nil, lost(ch, next.Path, c.month.First()+utc.Day(i), n)
 			}
 		}
@@ -405,6 +408,7 @@ func (c *Committer) resolve(ctx context.Context, cur *Entry, ch Change, afresh b
 	for i, n := range next.Days {
 		switch {
 		case n != sample.NotArchived:
+		case cur != nil && cur.Days[i] > 0 && ch.Lost.Has(i):
 		case cur != nil && cur.Days[i] > 0:
 			return nil, lost(ch, next.Path, c.month.First()+utc.Day(i), cur.Days[i])
 		case zeros.Has(i), cur != nil && cur.Days[i] == 0:

@@ -60,7 +60,10 @@ func PutRejects(ctx context.Context, store object.Store, month string, rows []sa
 			// The name is the hash of the content, so writing again is harmless.
 			_, err = store.Put(ctx, key, data, object.PutOptions{IfAbsent: true, Type: "application/x-ndjson"})
 		}
-		if err != nil && !fault.Is(err, fault.Conflict) {
+		if fault.Is(err, fault.Conflict) {
+			err = mendRejects(ctx, store, key, data)
+		}
+		if err != nil {
 			return "", fmt.Errorf("record rejects: %w", err)
 		}
 		if first == "" {
@@ -68,6 +71,26 @@ func PutRejects(ctx context.Context, store object.Store, month string, rows []sa
 		}
 	}
 	return first, nil
+}
+
+// mendRejects looks whether the object, which is there, has the content of its
+// name. A damaged one, or the empty one that a repair has put in its place, is
+// written again.
+func mendRejects(ctx context.Context, store object.Store, key object.Key, data []byte) error {
+	old, attrs, err := store.Get(ctx, key)
+	if err != nil || bytes.Equal(old, data) {
+		return err
+	}
+	if len(old) > 0 {
+		if _, err := SetAside(ctx, store, key, old); err != nil {
+			return err
+		}
+	}
+	_, err = store.Put(ctx, key, data, object.PutOptions{IfMatch: attrs.ETag, Type: "application/x-ndjson"})
+	if fault.Is(err, fault.Conflict) || fault.Is(err, fault.Unknown) {
+		err = nil // another run did the same, or the next one does
+	}
+	return err
 }
 
 // RejectFile is one object of rejects.

@@ -15,6 +15,7 @@ func (a *app) config() *cobra.Command {
 		p     places
 		e     engine
 		q     session // of which the cache and the guard are settings
+		other second
 		check bool
 	)
 	cmd := &cobra.Command{
@@ -45,6 +46,7 @@ deletes nothing. Exit 1: something is missing. 5: it may pass, try again.`,
 	p.addSource(cmd)
 	p.addStore(cmd)
 	p.addNoState(cmd)
+	other.add(cmd, &p, "replica", "a copy of the cold tier: `URL`, that replicate writes and repair reads")
 	e.add(cmd)
 	q.cacheFlags.add(cmd)
 	q.addLimits(cmd)

@@ -32,6 +32,7 @@ var settings = []config.Setting{
 	{Name: "secret-access-key", Env: []string{"AWS_SECRET_ACCESS_KEY"}, Secret: true},
 	{Name: "session-token", Env: []string{"AWS_SESSION_TOKEN"}, Secret: true},
 	{Name: "region", Env: []string{"AWS_REGION"}},
+	{Name: "replica"}, {Name: "replica-access-key-id"}, {Name: "replica-secret-access-key", Secret: true}, {Name: "replica-session-token", Secret: true}, {Name: "replica-region"},
 	{Name: "ca-file"},
 	{Name: "cache"}, {Name: "cache-size"}, {Name: "max-bytes"}, {Name: "max-hot-rows"},
 	{Name: "no-state"}, {Name: "extract-workers"}, {Name: "write-workers"}, {Name: "memory"}, {Name: "codec"}, {Name: "hot-window"}, {Name: "grace"}, {Name: "now"},

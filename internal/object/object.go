@@ -2,7 +2,7 @@
 // under flat keys, read, listed, and written conditionally. Backends live below
 // it (object/dir), decorators beside it.
 //
-// A backend never retries and never deletes. It reports Conflict when a
+// A backend never retries, and deletes only as a Deleter. It reports Conflict when a
 // condition did not hold (nothing was written) and Unknown when it can not tell
 // whether a write happened; the caller settles both by reading again.
 package object
@@ -91,6 +91,26 @@ type Store interface {
 	// ("" for all), in ascending byte order of the keys. After an error it ends.
 	// An object written or replaced while listing may or may not be seen.
 	List(ctx context.Context, prefix string) iter.Seq2[Attrs, error]
+}
+
+// Deleter is a Store that can delete objects. The archive itself never does: it
+// is for the one who prunes a copy of an archive and has looked first.
+type Deleter interface {
+	Store
+
+	// Delete removes an object, whatever its version, and is durable once it
+	// returned nil. That none is there is no error, so it may be repeated, also
+	// after a Transient error, which leaves open whether it was done.
+	Delete(context.Context, Key) error
+}
+
+// Delete deletes an object of a store, or returns an Invalid error if the store
+// can not delete.
+func Delete(ctx context.Context, s Store, key Key) error {
+	if d, ok := s.(Deleter); ok {
+		return d.Delete(ctx, key)
+	}
+	return fault.Errorf(fault.Invalid, "delete %s: this store can not delete", key)
 }
 
 // Linker is a Store whose objects are local files.

@@ -40,6 +40,9 @@ func (p *paced) Get(ctx context.Context, key Key) ([]byte, Attrs, error) {
 	return p.store.Get(ctx, key)
 }
 
+// Delete is not paced: whoever deletes a key does not write it, too.
+func (p *paced) Delete(ctx context.Context, key Key) error { return Delete(ctx, p.store, key) }
+
 func (p *paced) List(ctx context.Context, prefix string) iter.Seq2[Attrs, error] {
 	return p.store.List(ctx, prefix)
 }

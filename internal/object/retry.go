@@ -67,6 +67,10 @@ func (r *retry) Put(ctx context.Context, key Key, data []byte, o PutOptions) (a 
 	return a, nil
 }
 
+func (r *retry) Delete(ctx context.Context, key Key) error {
+	return r.policy.Do(ctx, "delete "+string(key), func(ctx context.Context) error { return Delete(ctx, r.store, key) })
+}
+
 func (r *retry) List(ctx context.Context, prefix string) iter.Seq2[Attrs, error] {
 	return func(yield func(Attrs, error) bool) {
 		var next func() (Attrs, error, bool)

@@ -84,7 +84,10 @@ type Store struct {
 	hook func(op, name string) error
 }
 
-var _ object.Linker = (*Store)(nil)
+var (
+	_ object.Linker  = (*Store)(nil)
+	_ object.Deleter = (*Store)(nil)
+)
 
 // Open returns the store over the directory at path, which it creates, durably
 // and with its parents, if there is none. It writes nothing to a directory that
@@ -312,6 +315,50 @@ func (s *Store) put(ctx context.Context, key object.Key, data []byte, o object.P
 		t.dir.remove(t.name) // after an unknown outcome a later sweep does it
 	}
 	return a, err
+}
+
+// Delete implements object.Deleter. Folders stay, empty or not.
+func (s *Store) Delete(ctx context.Context, key object.Key) error {
+	if err := checkKey(key); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	if err := s.delete(ctx, key); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return nil
+}
+
+func (s *Store) delete(ctx context.Context, key object.Key) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	folder, name := split(key)
+	d, err := s.walk(folder)
+	if d == nil || err != nil {
+		return err
+	}
+	defer d.close()
+	if err := s.prepare(false); err != nil { // for the locks
+		return err
+	}
+	unlock, err := s.lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	fi, err := d.lstat(name)
+	if err == nil && fi != nil && !fi.isDir() {
+		if err = fi.wantRegular(string(key)); err == nil {
+			err = s.step("remove", string(key), func() error { return d.remove(name) })
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err == nil {
+		err = s.syncFolder(d)
+	}
+	return s.classify(err)
 }
 
 // current is the file now at name in d, nil if there is none or d is nil, once

@@ -14,7 +14,7 @@ import (
 // Op is one operation that reached a Faults store.
 type Op struct {
 	N    int        // its number, counted from 1 in the order of arrival
-	Name string     // "get", "put" or "list"
+	Name string     // "get", "put", "list" or "delete"
 	Key  object.Key // of a list: the prefix
 	Cond string     // of a put: "", "if-absent" or "if-match"
 }
@@ -69,7 +69,7 @@ func Fail(k fault.Kind) Action {
 }
 
 // LoseReply does the operation and loses its outcome: a put reports Unknown,
-// whatever came of it, a get Transient, and a list yields all and then a
+// whatever came of it, a get and a delete Transient, and a list yields all and then a
 // Transient error.
 func LoseReply() Action {
 	return func(ctx context.Context, op Op, do func(context.Context) error) error {
@@ -213,6 +213,18 @@ func (f *Faults) Put(ctx context.Context, key object.Key, data []byte, o object.
 		return object.Attrs{}, err
 	}
 	return a, err
+}
+
+// Delete implements object.Deleter where the store below does.
+func (f *Faults) Delete(ctx context.Context, key object.Key) (err error) {
+	op, act := f.begin(Op{Name: "delete", Key: key})
+	if err := act(ctx, op, func(ctx context.Context) error {
+		err = object.Delete(ctx, f.store, key)
+		return err
+	}); err != nil {
+		return err
+	}
+	return err
 }
 
 // List implements object.Store. Each range over the result is one operation.

@@ -44,8 +44,47 @@ func Run(t *testing.T, open func(t *testing.T) object.Store) {
 		{"odd keys", testOddKeys},
 		{"bad keys", testBadKeys},
 		{"cancelled", testCancelled},
+		{"delete", testDelete},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, open(t)) })
+	}
+}
+
+// testDelete tests a store that can delete; of a decorator it is asked first
+// whether the store below can.
+func testDelete(t *testing.T, s object.Store) {
+	err := object.Delete(t.Context(), s, "none")
+	if fault.Is(err, fault.Invalid) {
+		t.Skip("the store can not delete")
+	}
+	if err != nil {
+		t.Fatalf("delete of what is not there: %v", err)
+	}
+	for range 2 {
+		mustPut(t, s, "a/k", []byte("one"), object.PutOptions{IfAbsent: true})
+		b := mustPut(t, s, "a/k2", []byte("two"), object.PutOptions{})
+		if err := object.Delete(t.Context(), s, "a/k"); err != nil {
+			t.Fatal(err)
+		}
+		wantAbsent(t, s, "a/k")
+		wantObject(t, s, "a/k2", []byte("two"), b.ETag)
+		if l := list(t, s, ""); len(l) != 1 || l[0].Key != "a/k2" {
+			t.Fatalf("list after delete: %q", keysOf(l))
+		}
+	}
+	if err := object.Delete(t.Context(), s, "a"); err != nil { // the beginning of a key
+		t.Fatal(err)
+	}
+	for _, k := range []object.Key{"", "../x", "a//b"} {
+		wantKind(t, fmt.Sprintf("delete %q", k), object.Delete(t.Context(), s, k), fault.Invalid)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := object.Delete(ctx, s, "a/k2"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a cancelled delete: %v", err)
+	}
+	if l := list(t, s, ""); len(l) != 1 {
+		t.Fatalf("list: %q", keysOf(l))
 	}
 }
 

@@ -142,7 +142,10 @@ type Store struct {
 	pace     int64
 }
 
-var _ object.AfterLister = (*Store)(nil)
+var (
+	_ object.AfterLister = (*Store)(nil)
+	_ object.Deleter     = (*Store)(nil)
+)
 
 // Open returns the store over a bucket. It sends nothing: a bucket that is not
 // there is found by the first operation.
@@ -377,6 +380,26 @@ func (s *Store) put(parent context.Context, path *string, data []byte, o object.
 		return "", fault.Wrap(fault.Unknown, s.noStore("the answer has no ETag"))
 	}
 	return unquote(*out.ETag), nil
+}
+
+// Delete implements object.Deleter. A bucket that keeps versions keeps them.
+func (s *Store) Delete(ctx context.Context, key object.Key) error {
+	path, err := s.path(key)
+	if err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	under, _, end := s.allow(ctx, 0)
+	defer end()
+	if _, err := s.client.DeleteObject(under, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: path}); err != nil {
+		// To delete again is harmless, so an outcome that is not known is Transient.
+		if err = s.classify(err, request{ctx: under, parent: ctx, get: true}); !fault.Is(err, fault.NotExist) {
+			return fmt.Errorf("delete %s: %w", key, err)
+		}
+	}
+	return nil
 }
 
 // payloadHash gives the signature the SHA-256 of the body, over TLS too, where
