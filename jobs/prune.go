@@ -130,7 +130,7 @@ type PrunePlan struct {
 	rng      utc.Days
 	names    map[int32]string
 	ids      []int32
-	first    map[int32]utc.Day // the first day that the hot tier has a row on
+	span     map[int32]utc.Days // from the first to the last day that the hot tier has a row on
 	deferred deferrals
 }
 
@@ -176,7 +176,7 @@ func PlanPrune(ctx context.Context, env Env, o PruneOptions) (*PrunePlan, error)
 	}
 	now := clock(info.Now, env.Now())
 	p := &PrunePlan{OlderThan: o.OlderThan, Before: utc.DayOfTime(now) - utc.Day(o.OlderThan), Months: []PruneMonth{}, Warnings: []string{}, Failed: []Failure{},
-		opts: o, deferred: make(deferrals), names: make(map[int32]string), first: make(map[int32]utc.Day)}
+		opts: o, deferred: make(deferrals), names: make(map[int32]string), span: make(map[int32]utc.Days)}
 	p.rng = utc.Days{From: source.Earliest, To: p.Before}
 	if o.Days != (utc.Days{}) {
 		if o.Days.To > p.Before {
@@ -204,12 +204,12 @@ func PlanPrune(ctx context.Context, env Env, o PruneOptions) (*PrunePlan, error)
 	for _, c := range chosen {
 		p.ids, p.names[c.ID] = append(p.ids, c.ID), c.Name
 	}
-	// Days before the first row of a point have nothing that could go.
+	// Days before the first row of a point, or after its last, have nothing that could go.
 	if s, ok := env.Source.(source.Summarizer); ok {
 		if err := s.Summaries(ctx, p.ids, func(id int32, s source.Summary) {
-			p.first[id] = p.Before
+			p.span[id] = utc.Days{}
 			if s.Rows != 0 {
-				p.first[id] = utc.DayOf(s.First)
+				p.span[id] = utc.Days{From: utc.DayOf(s.First), To: utc.DayOf(s.Last) + 1}
 			}
 		}); err != nil {
 			return nil, err
@@ -235,7 +235,7 @@ func PlanPrune(ctx context.Context, env Env, o PruneOptions) (*PrunePlan, error)
 	if len(months) > 0 {
 		before := 0
 		for _, id := range p.ids {
-			if d, ok := p.first[id]; ok && d >= source.Earliest && d < min(months[0].First(), p.Before) {
+			if r := p.span[id]; !r.Empty() && r.From >= source.Earliest && r.From < min(months[0].First(), p.Before) {
 				before++
 			}
 		}
@@ -279,7 +279,7 @@ func (p *PrunePlan) month(ctx context.Context, env Env, m utc.Month) ([]share, e
 }
 
 // shares are the points of a month with the marked days of the range that have
-// samples. The others are added to d.
+// samples. The others are added to d, if they have rows; d may be nil.
 func (p *PrunePlan) shares(ctx context.Context, env Env, m utc.Month, d deferrals) ([]share, error) {
 	rng := p.rng.Intersect(m.Days())
 	asked := utc.SetOf(m, rng)
@@ -297,10 +297,19 @@ func (p *PrunePlan) shares(ctx context.Context, env Env, m utc.Month, d deferral
 		return nil, err
 	}
 	var shares []share
+	stay := make(map[string]*MonthPlan)
+	for _, reason := range []string{"unarchived", "unmarked", "claimed"} {
+		stay[reason] = &MonthPlan{Month: m}
+	}
+	keep := func(reason string, id int32, days utc.Set) {
+		if days != 0 {
+			stay[reason].want = append(stay[reason].want, want{point: id, days: days})
+		}
+	}
 	for _, id := range p.ids {
 		held := asked
-		if first, ok := p.first[id]; ok && first > m.First() {
-			held &^= utc.SetOf(m, utc.Days{From: m.First(), To: min(first, m.Days().To)})
+		if r, ok := p.span[id]; ok {
+			held &= utc.SetOf(m, r.Intersect(m.Days()))
 		}
 		var archived, some utc.Set
 		e := man.Entry(id)
@@ -314,16 +323,43 @@ func (p *PrunePlan) shares(ctx context.Context, env Env, m utc.Month, d deferral
 		}
 		claimed, marked, gone := state[source.Claimed][id], state[source.Marked][id], state[source.Trimmed][id]
 		held &^= gone
-		d.add("claimed", p.names[id], m, held&claimed, 0)
-		d.add("unarchived", p.names[id], m, held&^archived&^claimed, 0)
-		d.add("unmarked", p.names[id], m, held&archived&^marked&^claimed, 0)
+		keep("claimed", id, held&claimed)
+		keep("unarchived", id, held&^archived&^claimed)
+		keep("unmarked", id, held&archived&^marked&^claimed)
 		// A marked day without archived samples has no rows, or the mark lies;
 		// either way there is nothing that may go.
 		if days := held & marked & archived & some; days != 0 {
 			shares = append(shares, share{*e, days})
 		}
 	}
+	if d == nil {
+		return shares, nil
+	}
+	for reason, mp := range stay {
+		if err := p.count(ctx, env, mp, reason, d); err != nil {
+			return nil, err
+		}
+	}
 	return shares, nil
+}
+
+// count adds those days to d that have rows: days in a row of which one has count
+// as one. It reads the rows, as the source bills it.
+func (p *PrunePlan) count(ctx context.Context, env Env, mp *MonthPlan, reason string, d deferrals) error {
+	for _, b := range mp.batches() {
+		for _, days := range b.days.Runs(mp.Month) {
+			counts, err := env.Source.Count(ctx, source.Query{Points: b.points, Days: days})
+			if err != nil {
+				return err
+			}
+			for _, id := range b.points {
+				if n := counts[id]; n > 0 {
+					d.add(reason, p.names[id], mp.Month, utc.SetOf(mp.Month, days), n)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (p *PrunePlan) estimate(ctx context.Context, env Env, looks []monthShares) error {
@@ -509,7 +545,7 @@ var errEnough = errors.New("as many rows as were asked for")
 
 func (r *pruning) month(ctx context.Context, m utc.Month) error {
 	// As of now, for a plan may be old; what has no mark was told of by the plan.
-	shares, err := r.plan.shares(ctx, r.env, m, make(deferrals))
+	shares, err := r.plan.shares(ctx, r.env, m, nil)
 	if err != nil {
 		return err
 	}
