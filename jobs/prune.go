@@ -379,7 +379,7 @@ func (p *PrunePlan) estimate(ctx context.Context, env Env, looks []monthShares) 
 	parts := rows/p.opts.chunk + p.PointDays/batchSlices + int64(len(p.Months))
 	// Of each slice its mark and its line in archive_trims.
 	e.RowsWritten = rows + int64(e.Alarms*float64(rows)) + 2*p.PointDays
-	e.RowsRead = 5 * rows // to compare, to count, and by each statement that deletes; measured
+	e.RowsRead = 8 * rows // 2 to compare, 6 by the statements that count and delete; measured
 	e.Requests = 2*parts + rows/readRows + rows/pruneRows
 	e.finish(p.opts.Pace)
 	return nil
@@ -445,11 +445,12 @@ type pruning struct {
 // Nothing can get in between. A row inserted or updated after the mark was seen
 // takes the mark away, by trigger, and another mark has another run; a row deleted
 // changes the number. On the other side, month files and manifests are replaced by
-// unions: what they held they hold, unless somebody makes a source authoritative
-// (rearchive --replace), which claims the day first, so that the mark is another
-// one, or takes a day that was already pruned for protected. Repair revokes the
-// mark before it sets a file aside. The manifest is read once more before the
-// delete all the same: a file that was replaced since is left for the next run.
+// unions: a timestamp that they held they hold, unless somebody makes a source
+// authoritative (rearchive --replace), which claims the day first, so that the mark
+// is another one, or takes a day that was already pruned for protected. Another
+// value wins only if somebody says so (rearchive --input). Repair revokes the mark
+// before it sets a file aside. The manifest is read once more before the delete all
+// the same: a file that was replaced since is left for the next run.
 func (p *PrunePlan) Run(ctx context.Context, env Env) (PruneReport, error) {
 	r := &pruning{env: env, plan: p, pruner: env.Source.(source.Pruner), files: newColdFiles(env.Store, p.opts.Workers, p.opts.Memory),
 		start: env.Now(), deferred: make(deferrals)}

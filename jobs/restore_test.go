@@ -517,3 +517,73 @@ func (w *world) overwrite(k object.Key, data []byte) {
 	w.t.Helper()
 	w.must(os.WriteFile(filepath.Join(w.root, string(k)), data, 0o644))
 }
+
+// The drill of a database that was taken back by Time Travel: days that were
+// archived since come from the archive, the hours after its end from nowhere else.
+func TestDrillDatabaseTakenBack(t *testing.T) {
+	w := newWorld(t) // 2024-02-10 02:00
+	a, b := w.point("a"), w.point("b")
+	w.fill(a, daysOf("2024-02-01", "2024-02-07"))
+	w.backfill("2024-02-01", "2024-02-07")
+	w.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	taken := filepath.Join(t.TempDir(), "taken.sqlite")
+	copyFile(t, w.db, taken)
+
+	w.fill(a, daysOf("2024-02-07", "2024-02-10"))
+	w.fill(b, daysOf("2024-02-05", "2024-02-10"))
+	w.put(a, "2024-02-03 00:30", 9) // late
+	w.run(ArchiveOptions{Mode: Archive})
+	truth := w.hot(everything)
+	w.put(a, "2024-02-10 01:00", 1) // after the archive's end: only Time Travel has it
+
+	s := &scene{t: t, base: filepath.Dir(taken)}
+	w.must(os.Rename(taken, filepath.Join(s.base, "d1.sqlite")))
+	back := s.openDB(t)
+	back.dir, back.root, back.store, back.now = w.dir, w.root, w.store, w.now
+	plan, err := PlanRestore(t.Context(), back.env(), RestoreOptions{Days: everything})
+	w.must(err)
+	if plan.ColdEnd == nil || *plan.ColdEnd != day("2024-02-10") || plan.Now.Sub(plan.ColdEnd.Time()) != 2*time.Hour || len(plan.Warnings) > 0 {
+		t.Errorf("the window: %v, %v, %v", plan.ColdEnd, plan.Now, plan.Warnings)
+	}
+	r := back.restore(RestoreOptions{})
+	if r.Written != 3*24+5*24+1 {
+		t.Errorf("%+v", r)
+	}
+	sameRows(t, back.hot(everything), truth)
+	p, err := PlanArchive(t.Context(), back.env(), ArchiveOptions{Mode: Archive, Days: daysOf("2024-02-01", "2024-02-10")})
+	w.must(err)
+	if !p.Empty() {
+		t.Errorf("the next archive reads %d point-days again", p.PointDays)
+	}
+	back.run(ArchiveOptions{Mode: Archive})
+	sameRows(t, back.cold(), truth)
+	back.whole()
+}
+
+// The drill of everything lost but a copy: it is a complete cold tier, whatever
+// its ETags are.
+func TestDrillOnlyACopyIsLeft(t *testing.T) {
+	w := newWorld(t)
+	truth := w.scatter(rand.New(rand.NewPCG(1, 2)), w.points(3), daysOf("2024-01-20", "2024-02-10"))
+	w.run(ArchiveOptions{Mode: Archive})
+	e := newWorld(t)
+	for a, err := range w.dir.List(t.Context(), "") {
+		w.must(err)
+		data, _, err := w.dir.Get(t.Context(), a.Key)
+		w.must(err)
+		_, err = e.dir.Put(t.Context(), a.Key, data, object.PutOptions{IfAbsent: true})
+		w.must(err)
+	}
+	r := e.restore(RestoreOptions{})
+	if r.Written != int64(len(truth)) || r.FilesNewer != 0 {
+		t.Errorf("%+v", r)
+	}
+	sameRows(t, e.hot(everything), truth)
+	e.run(ArchiveOptions{Mode: Archive, Adopt: true})
+	sameRows(t, e.cold(), truth)
+	if r := e.prune(PruneOptions{OlderThan: 5}); r.Rows == 0 || len(r.Deferred) > 0 {
+		t.Errorf("%+v", r)
+	}
+	sameRows(t, e.all(), truth)
+	e.whole()
+}

@@ -141,7 +141,7 @@ func (a *app) askPrune(c *pruning, plan *jobs.PrunePlan) error {
 	case <-a.stop.Done():
 		return context.Canceled
 	}
-	return fault.Errorf(fault.Usage, "prune: nothing was deleted: the answer was not yes")
+	return fault.Errorf(fault.Invalid, "prune: nothing was deleted: the answer was not yes")
 }
 
 func printPrunePlan(w io.Writer, c *pruning, p *jobs.PrunePlan) {
