@@ -647,7 +647,11 @@ const (
 // logStart opens the run's line in the log, after it closed those of runs that
 // died, and keeps it alive until stop is called.
 func (e *engine) logStart(ctx context.Context, start time.Time) (stop func(), err error) {
-	j := e.env.Journal
+	return startLog(ctx, e.env.Journal, e.opts.heartbeat, func() source.Run { return e.line(start) }, e.warn)
+}
+
+// startLog is logStart of any job, whose line is line; j may be nil.
+func startLog(ctx context.Context, j source.Journal, every time.Duration, line func() source.Run, warn func(format string, a ...any)) (stop func(), err error) {
 	if j == nil {
 		return func() {}, nil
 	}
@@ -656,15 +660,15 @@ func (e *engine) logStart(ctx context.Context, start time.Time) (stop func(), er
 		return nil, err
 	}
 	if len(dead) > 0 {
-		e.warn("closed as crashed, without a sign of life for %s: %s; what they committed stays, and what they did not is done again", silence, strings.Join(dead, ", "))
+		warn("closed as crashed, without a sign of life for %s: %s; what they committed stays, and what they did not is done again", silence, strings.Join(dead, ", "))
 	}
-	if err := j.Log(ctx, e.line(start)); err != nil {
+	if err := j.Log(ctx, line()); err != nil {
 		return nil, err
 	}
 	beats, cancel := context.WithCancel(ctx)
 	var g errgroup.Group
 	g.Go(func() error {
-		t := time.NewTicker(e.opts.heartbeat)
+		t := time.NewTicker(every)
 		defer t.Stop()
 		for {
 			select {
@@ -672,8 +676,8 @@ func (e *engine) logStart(ctx context.Context, start time.Time) (stop func(), er
 				return nil
 			case <-t.C:
 			}
-			if err := j.Log(beats, e.line(start)); err != nil && beats.Err() == nil {
-				e.warn("the heartbeat was not logged: %v", err)
+			if err := j.Log(beats, line()); err != nil && beats.Err() == nil {
+				warn("the heartbeat was not logged: %v", err)
 			}
 		}
 	})

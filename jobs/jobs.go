@@ -99,6 +99,11 @@ type Rejected struct {
 // Warning is anything else that a person should know.
 type Warning struct{ Text string }
 
+// Bookmarked is sent before a job changes what the hot tier holds, where that has
+// Time Travel: the bookmark is the way back.
+type Bookmarked struct{ Bookmark string }
+
+func (Bookmarked) event()     {}
 func (Progress) event()       {}
 func (MonthCommitted) event() {}
 func (PointFailed) event()    {}

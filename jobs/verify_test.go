@@ -159,7 +159,7 @@ func TestVerifyRevoke(t *testing.T) {
 	w.must(err)
 	bad := slices.Clone(data)
 	bad[len(bad)/2] ^= 1
-	w.overwrite(path(a, "2024-02"), bad)
+	w.putOver(path(a, "2024-02"), bad)
 	w.wantCodes(VerifyOptions{Deep: true}, "corrupt corrupt 1")
 	r := w.wantCodes(VerifyOptions{Deep: true, Revoke: true}, "corrupt corrupt 1", "info mark 1")
 	if r.Revoked != 9 || marked(a) != before-9 || marked(b) != before || r.ExitCode() != fault.ExitCorrupt {
@@ -168,18 +168,18 @@ func TestVerifyRevoke(t *testing.T) {
 	w.wantCodes(VerifyOptions{Deep: true, Revoke: true}, "corrupt corrupt 1") // again: nothing more
 	// The comparison with the source finds it too, once.
 	w.wantCodes(VerifyOptions{Against: AgainstRows}, "corrupt corrupt 1")
-	w.overwrite(path(a, "2024-02"), data)
+	w.putOver(path(a, "2024-02"), data)
 
 	// A month whose manifest can not be read.
 	man, _, err := w.dir.Get(t.Context(), manifests.KeyOf(utc.MonthOf(2024, 1)))
 	w.must(err)
-	w.overwrite(manifests.KeyOf(utc.MonthOf(2024, 1)), man[:len(man)-9])
+	w.putOver(manifests.KeyOf(utc.MonthOf(2024, 1)), man[:len(man)-9])
 	w.wantCodes(VerifyOptions{Against: AgainstCounts}, "corrupt manifest 0", "finding mark 0", "info version 0")
 	r = w.wantCodes(VerifyOptions{Revoke: true, Days: daysOf("2024-01-01", "2024-02-01")}, "corrupt manifest 0", "info mark 0")
 	if r.Revoked != int64(3*(before-9)) {
 		t.Errorf("%d taken back, want %d", r.Revoked, 3*(before-9))
 	}
-	w.overwrite(manifests.KeyOf(utc.MonthOf(2024, 1)), man)
+	w.putOver(manifests.KeyOf(utc.MonthOf(2024, 1)), man)
 	w.run(ArchiveOptions{Mode: Archive})
 	w.wantCodes(VerifyOptions{Deep: true, Against: AgainstRows})
 
@@ -190,7 +190,7 @@ func TestVerifyRevoke(t *testing.T) {
 	w.must(err)
 	w.now = w.now.Add(3 * 24 * time.Hour)
 	w.run(ArchiveOptions{Mode: Archive})
-	w.overwrite(feb, older)
+	w.putOver(feb, older)
 	r = w.verify(VerifyOptions{Against: AgainstRows})
 	if got := codes(r); !slices.Contains(got, "finding mark 1") || !slices.Contains(got, "finding mark 2") || !slices.Contains(got, "finding mark 3") {
 		t.Errorf("an older manifest: %v", got)
@@ -200,8 +200,8 @@ func TestVerifyRevoke(t *testing.T) {
 	w.wantCodes(VerifyOptions{Deep: true, Against: AgainstRows})
 }
 
-// overwrite puts bytes where others are, as no job would.
-func (w *world) overwrite(key object.Key, data []byte) {
+// putOver puts bytes where others are, as no job would.
+func (w *world) putOver(key object.Key, data []byte) {
 	w.t.Helper()
 	_, err := w.dir.Put(w.t.Context(), key, data, object.PutOptions{})
 	w.must(err)
@@ -217,7 +217,7 @@ func TestVerifyWhileArchiving(t *testing.T) {
 	w.backfill("2024-01-29", "2024-02-03")
 	runs, days := 0, daysOf("2024-01-29", "2024-02-10")
 	w.over = func(env *Env) {
-		env.Store = beside{env.Store, func() {
+		env.Store = besidePut{env.Store, func() {
 			r, err := Verify(t.Context(), Env{Source: w.src, Ledger: w.src, Store: w.dir, Now: func() time.Time { return w.now }}, VerifyOptions{Deep: true, Against: AgainstRows, Days: days})
 			if err != nil || r.ExitCode() != 0 {
 				t.Errorf("exit %d, %v: %+v", r.ExitCode(), err, r.Findings)
@@ -233,13 +233,13 @@ func TestVerifyWhileArchiving(t *testing.T) {
 	t.Logf("%d verifications", runs)
 }
 
-// beside calls f after each write.
-type beside struct {
+// besidePut calls f after each write.
+type besidePut struct {
 	object.Store
 	f func()
 }
 
-func (s beside) Put(ctx context.Context, key object.Key, data []byte, o object.PutOptions) (object.Attrs, error) {
+func (s besidePut) Put(ctx context.Context, key object.Key, data []byte, o object.PutOptions) (object.Attrs, error) {
 	a, err := s.Store.Put(ctx, key, data, o)
 	s.f()
 	return a, err
@@ -256,7 +256,7 @@ func TestVerifyPending(t *testing.T) {
 	older, _, err := w.dir.Get(t.Context(), feb)
 	w.must(err)
 	w.backfill("2024-02-03", "2024-02-05")
-	w.overwrite(feb, older)
+	w.putOver(feb, older)
 	for _, o := range []VerifyOptions{{}, {Deep: true}} {
 		w.now = time.Now()
 		w.wantCodes(o, "info pending 1")

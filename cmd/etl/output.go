@@ -236,7 +236,14 @@ func (l *logLines) event(ev jobs.Event) {
 		l.log.Warn().Str("month", ev.Month).Str("point", ev.Point).Int("rows", ev.Rows).Str("reason", ev.Reason).Str("key", string(ev.Key)).Msg("rows rejected")
 	case jobs.Warning:
 		l.log.Warn().Msg(ev.Text)
+	case jobs.Bookmarked: // also with --quiet
+		l.log.Info().Str("bookmark", ev.Bookmark).Msg(undo(ev))
 	}
+}
+
+// undo is the way back.
+func undo(b jobs.Bookmarked) string {
+	return "to undo: wrangler d1 time-travel restore DATABASE_NAME --bookmark=" + printableLine(b.Bookmark)
 }
 
 // progressLine keeps one line of a terminal up to date and writes what a person
@@ -266,6 +273,9 @@ func (p *progressLine) event(ev jobs.Event) {
 		p.say("rejected: %d rows of %s, %s: %s", ev.Rows, printable(ev.Point), ev.Month, printableLine(ev.Reason))
 	case jobs.Warning:
 		p.say("warning: %s", printableLine(ev.Text))
+	case jobs.Bookmarked:
+		p.wipe()
+		fmt.Fprintf(p.w, "etl: %s\n", undo(ev))
 	}
 }
 

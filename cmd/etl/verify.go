@@ -167,25 +167,6 @@ func printVerify(w io.Writer, r jobs.VerifyReport, finished bool) {
 	}
 }
 
-// daysText shortens runs of days.
-func daysText(days []utc.Day) string {
-	var parts []string
-	for i := 0; i < len(days); {
-		j := i + 1
-		for j < len(days) && days[j] == days[j-1]+1 {
-			j++
-		}
-		switch j - i {
-		case 1:
-			parts = append(parts, days[i].String())
-		default:
-			parts = append(parts, fmt.Sprintf("%s to %s", days[i], days[j-1]))
-		}
-		i = j
-	}
-	return strings.Join(parts, ", ")
-}
-
 // against is the flag --against-source.
 type against struct{ to *jobs.Against }
 
