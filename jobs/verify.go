@@ -179,6 +179,7 @@ type verifier struct {
 	today utc.Day
 
 	unreadable atomic.Int32
+	many       sync.Mutex // held while a file of very many samples is decoded
 
 	mu     sync.Mutex // guards what follows
 	report VerifyReport
@@ -459,7 +460,7 @@ func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec
 		if !v.opts.Deep {
 			return true, nil
 		}
-		info, err := dec.Decode(data, rows)
+		info, err := v.decode(dec, data, rows)
 		if err == nil {
 			err = agrees(m, e, info)
 		}
@@ -479,7 +480,7 @@ func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec
 		v.find(f)
 		return false, nil
 	}
-	info, err := dec.Decode(data, rows)
+	info, err := v.decode(dec, data, rows)
 	switch {
 	case err != nil:
 	case info.PointID != e.ID || info.Month != m:
@@ -610,7 +611,24 @@ func (v *verifier) inspect(data []byte) (monthfile.Info, error) {
 	if !v.opts.Deep {
 		return monthfile.Inspect(data)
 	}
-	return monthfile.NewDecoder().Decode(data, new(sample.Series))
+	return v.decode(monthfile.NewDecoder(), data, new(sample.Series))
+}
+
+// manySamples is from where on one file is decoded at a time, and its memory given
+// back: a hostile one of a few kilobytes may hold 67 M samples, which take 1.3 GB.
+const manySamples = 4 << 20
+
+func (v *verifier) decode(dec *monthfile.Decoder, data []byte, rows *sample.Series) (monthfile.Info, error) {
+	info, err := monthfile.Inspect(data)
+	if err != nil {
+		return info, err
+	}
+	if info.Samples > manySamples {
+		v.many.Lock()
+		defer v.many.Unlock()
+		defer func() { *rows = sample.Series{} }()
+	}
+	return dec.Decode(data, rows)
 }
 
 // unnamed reads, with Deep, the files of a month that has no manifest to be

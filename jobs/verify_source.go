@@ -138,6 +138,7 @@ type comparison struct {
 	memory *semaphore.Weighted
 	series sync.Pool
 	queue  chan *hotRows
+	large  sync.Mutex // held while a file of very many samples is compared
 }
 
 // hotRows are what the source has of a point on days of the month that are archived.
@@ -156,7 +157,15 @@ func (c *comparison) run(ctx context.Context, batches []batch) error {
 		compare.Go(func() error {
 			dec, cold := monthfile.NewDecoder(), new(sample.Series)
 			for h := range c.queue {
+				many := c.man.Entry(h.point).Samples > manySamples
+				if many {
+					c.large.Lock()
+				}
 				err := c.point(cctx, h, dec, cold)
+				if many {
+					*cold = sample.Series{}
+					c.large.Unlock()
+				}
 				c.series.Put(h.rows)
 				c.memory.Release(h.held)
 				if err != nil {

@@ -11,10 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"etl/internal/fault"
 	"etl/internal/object"
+	"etl/internal/object/objecttest"
 	"etl/internal/sample"
 	"etl/internal/source"
 	"etl/internal/utc"
@@ -233,6 +236,122 @@ func TestVerifyWhileArchiving(t *testing.T) {
 	t.Logf("%d verifications", runs)
 }
 
+// TestVerifyBesideWriters: rows come late and archives run while the source is
+// compared, for some seconds; nothing of that is a finding.
+func TestVerifyBesideWriters(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := newWorld(t)
+	for i := range 6 {
+		w.fill(w.point(fmt.Sprint("p", i)), daysOf("2024-01-28", "2024-02-10"))
+	}
+	w.run(ArchiveOptions{Mode: Archive})
+	env := Env{Source: w.src, Ledger: w.src, Store: w.dir, Now: func() time.Time { return w.now }}
+	done := make(chan struct{})
+	var late, archives int
+	var writers errgroup.Group
+	writers.Go(func() error {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		for {
+			select {
+			case <-done:
+				return nil
+			default:
+			}
+			for range 1 + rnd.IntN(20) {
+				err := sqlitex.Execute(w.conn, "INSERT OR REPLACE INTO timeseries (point_id, timestamp, value) VALUES (?, ?, ?)",
+					&sqlitex.ExecOptions{Args: []any{1 + rnd.IntN(6), day("2024-01-28").Start() + rnd.Int64N(13*24*60)*60_000, rnd.Float64()}})
+				if err != nil {
+					return err
+				}
+				late++
+			}
+			time.Sleep(time.Duration(rnd.IntN(5)) * time.Millisecond)
+		}
+	})
+	writers.Go(func() error {
+		for {
+			select {
+			case <-done:
+				return nil
+			default:
+			}
+			p, err := PlanArchive(t.Context(), env, ArchiveOptions{Mode: Archive, CommitEvery: time.Millisecond})
+			if err != nil {
+				return err
+			}
+			if _, err := p.Run(t.Context(), env); err != nil {
+				return err
+			}
+			archives++
+		}
+	})
+	runs, waiting := 0, int64(0)
+	for start := time.Now(); time.Since(start) < 4*time.Second || runs < 5; runs++ {
+		o := VerifyOptions{Deep: runs%2 == 0, Against: AgainstRows}
+		if runs%3 == 0 {
+			o.Against = AgainstCounts
+		}
+		r, err := Verify(t.Context(), env, o)
+		if err != nil || r.ExitCode() != 0 {
+			t.Errorf("exit %d, %v: %+v", r.ExitCode(), err, r.Findings)
+			break
+		}
+		waiting += r.Waiting
+	}
+	close(done)
+	w.must(writers.Wait())
+	t.Logf("%d verifications beside %d late rows and %d archives; %d (point, day)s were waiting", runs, late, archives, waiting)
+	if archives < 2 || waiting == 0 {
+		t.Error("nothing went on meanwhile")
+	}
+}
+
+// TestVerifyBetweenMarks: an archive that ends between the last look at the tiers
+// and the last look at the marks makes no late row a lost one, be its day marked
+// before or not.
+func TestVerifyBetweenMarks(t *testing.T) {
+	w := newWorld(t)
+	p := w.point("a")
+	w.point("another")
+	w.fill(p, daysOf("2024-01-28", "2024-02-10"))
+	w.run(ArchiveOptions{Mode: Archive})
+	w.put(p, "2024-02-03 00:30", 1) // its day is not marked
+	env := w.env()
+	looks := 0
+	env.Ledger = lookedAt{w.src, func(marks func() error) error {
+		looks++
+		if looks == 2 {
+			w.run(ArchiveOptions{Mode: Archive})
+		}
+		err := marks()
+		if looks == 1 {
+			w.put(p, "2024-02-05 00:30", 1) // its day was marked a moment ago
+		}
+		return err
+	}}
+	r, err := Verify(t.Context(), env, VerifyOptions{Against: AgainstRows})
+	w.must(err)
+	if got := codes(r); !slices.Equal(got, []string{"info waiting 1"}) || looks < 2 || r.Waiting != 2 {
+		t.Errorf("%v after %d looks, %d days waiting: %+v", got, looks, r.Waiting, r.Findings)
+	}
+	w.wantCodes(VerifyOptions{Deep: true, Against: AgainstRows})
+}
+
+// lookedAt hands each look at the marks of one point alone to f.
+type lookedAt struct {
+	source.Ledger
+	f func(marks func() error) error
+}
+
+func (l lookedAt) Marks(ctx context.Context, points []int32, days utc.Days, f func(source.Mark)) error {
+	marks := func() error { return l.Ledger.Marks(ctx, points, days, f) }
+	if len(points) > 1 {
+		return marks()
+	}
+	return l.f(marks)
+}
+
 // besidePut calls f after each write.
 type besidePut struct {
 	object.Store
@@ -243,6 +362,30 @@ func (s besidePut) Put(ctx context.Context, key object.Key, data []byte, o objec
 	a, err := s.Store.Put(ctx, key, data, o)
 	s.f()
 	return a, err
+}
+
+// TestVerifyUnreadable: what the store can not read is a finding, and the others
+// are read; what may pass ends the verification.
+func TestVerifyUnreadable(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"a", "b", "c"} {
+		w.fill(w.point(name), daysOf("2024-02-01", "2024-02-03"))
+	}
+	w.backfill("2024-02-01", "2024-02-03")
+	fail := func(k fault.Kind) {
+		w.store.Reset()
+		w.store.Inject(objecttest.On("get", "timeseries/2024/02/b.parquet"), objecttest.Fail(k))
+	}
+	fail(fault.Unavailable)
+	if r := w.wantCodes(VerifyOptions{Deep: true, Workers: 1}, "corrupt unreadable 2"); r.FilesRead != 2 || r.Revoked != 0 {
+		t.Errorf("%d files read", r.FilesRead)
+	}
+	fail(fault.Transient)
+	if _, err := Verify(t.Context(), w.env(), VerifyOptions{Deep: true}); !fault.Is(err, fault.Transient) {
+		t.Errorf("an outage: %v", err)
+	}
+	w.store.Reset()
+	w.wantCodes(VerifyOptions{Deep: true})
 }
 
 // TestVerifyPending: a file that is newer than the manifest is information for an
