@@ -190,8 +190,8 @@ func printRepair(w io.Writer, p *jobs.RepairPlan, r jobs.RepairReport) {
 	printCutOff(w, r.Stopped, r.Interrupted)
 }
 
-// daysText names days as ranges.
-func daysText(days []utc.Day) string {
+// rangesText names days as ranges.
+func rangesText(days []utc.Day) string {
 	var parts []string
 	for i := 0; i < len(days); {
 		j := i

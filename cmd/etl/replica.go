@@ -26,10 +26,8 @@ type second struct {
 // replica in the environment and the settings file.
 func (s *second) add(cmd *cobra.Command, p *places, name, usage string) {
 	f := cmd.Flags()
-	if name == "replica" {
-		f.StringVar(&s.url, name, "", usage)
-	} else {
-		f.StringVar(&s.url, name, "", usage)
+	f.StringVar(&s.url, name, "", usage)
+	if name != "replica" { // settings go by one name
 		p.secrets.StringVar(&s.url, "replica", "", "")
 	}
 	f.StringVar(&s.key, "replica-access-key-id", "", "S3 `KEY` of the copy, if it is not that of the store (ETL_REPLICA_ACCESS_KEY_ID, its secret in ETL_REPLICA_SECRET_ACCESS_KEY)")

@@ -117,7 +117,7 @@ func printReplicatePlan(w io.Writer, p *jobs.ReplicatePlan) {
 			fmt.Fprintf(w, "  … and %d more; --json lists them all\n", len(p.Refused)-i)
 			break
 		}
-		fmt.Fprintf(w, "REFUSED: the destination holds what the source lacks: point %d %s, %s: %s\n", r.PointID, printable(r.Point), r.Month, daysText(r.Days))
+		fmt.Fprintf(w, "REFUSED: the destination holds what the source lacks: point %d %s, %s: %s\n", r.PointID, printable(r.Point), r.Month, rangesText(r.Days))
 	}
 	if p.Empty() {
 		fmt.Fprintf(w, "Nothing to replicate: all %s month files are in the destination.\n", comma(int64(p.Same)))
