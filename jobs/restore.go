@@ -232,8 +232,8 @@ func (p *RestorePlan) choose(ctx context.Context, env Env, all []sample.Point) e
 		p.chosen[c.ID] = c.Name
 		t, ok := byID[c.ID]
 		switch name := strings.ToValidUTF8(t.Name, "\ufffd"); {
-		case ok && !t.Orphan && (name == c.Name || c.Name == source.OrphanName(c.ID)):
-			continue
+		case ok && (!t.Orphan && name == c.Name || c.Name == source.OrphanName(c.ID)):
+			continue // nobody knows a better name
 		case ok && !t.Orphan:
 			return fmt.Errorf("nothing was restored: %w", source.OtherName(c.ID, c.Name, t.Name))
 		}
@@ -347,8 +347,9 @@ func (p *RestorePlan) estimate(ctx context.Context, env Env, looks []monthShares
 		return err
 	}
 	parts := p.Samples/p.opts.chunk + p.PointDays/batchSlices + int64(len(p.Months))
-	e.RowsWritten = p.Samples + int64(e.Alarms*float64(p.Samples)) + 2*p.PointDays
-	e.RowsRead = 2 * p.Samples
+	// Of each slice the mark that goes, the claim and the confirmation.
+	e.RowsWritten = p.Samples + int64(e.Alarms*float64(p.Samples)) + 3*p.PointDays
+	e.RowsRead = 3 * p.Samples // 2 for reading back, 1 by the statement that writes; measured
 	// Of each part: marks, a look, the rows, a claim, reading back, a confirmation.
 	e.Requests = 5*parts + p.Samples/restoreRows + p.Samples/readRows
 	e.finish(p.opts.Pace)

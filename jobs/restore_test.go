@@ -587,3 +587,32 @@ func TestDrillOnlyACopyIsLeft(t *testing.T) {
 	sameRows(t, e.all(), truth)
 	e.whole()
 }
+
+// A manifest that gives a file, with its right hash, to another point: nothing of it
+// is restored or deleted.
+func TestFileOfAnotherPoint(t *testing.T) {
+	w, _, _ := old(t)
+	man := w.manifest("2024-01")
+	points := slices.Clone(man.Points)
+	points[0], points[1] = points[1], points[0]
+	for i := range points {
+		points[i].ID, points[i].Name = man.Points[i].ID, man.Points[i].Name
+	}
+	swapped := *man
+	swapped.Points = points
+	w.overwrite("_manifests/2024-01.json", manifests.Encode(&swapped))
+	truth := w.hot(everything)
+	r, err := w.tryPrune(t.Context(), w.env(), PruneOptions{})
+	w.must(err)
+	if got := reasonsOf(r.Deferred); got != "damaged 4/0" || r.Rows != 48 || r.ExitCode() != fault.ExitCorrupt {
+		t.Errorf("deferred %q, %d rows, exit %d", got, r.Rows, r.ExitCode())
+	}
+	e := w.empty()
+	rr, err := e.tryRestore(t.Context(), e.env(), RestoreOptions{})
+	w.must(err)
+	if rr.Written != 48 || len(rr.Failed) != 2 || rr.ExitCode() != fault.ExitCorrupt {
+		t.Errorf("%+v", rr)
+	}
+	maps.DeleteFunc(truth, func(k key, _ row) bool { return k.ts < at("2024-02-01 00:00") })
+	sameRows(t, e.hot(everything), truth)
+}

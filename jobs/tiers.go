@@ -44,7 +44,7 @@ func (s *share) samples() int64 {
 	return n
 }
 
-// shares cuts the points of a month into parts of about most samples, of
+// cutShares cuts the points of a month into parts of about most samples, of
 // batchPoints points and batchSlices (point, day)s.
 func cutShares(all []share, most int64) [][]share {
 	var parts [][]share
@@ -167,8 +167,12 @@ func (c *coldFiles) file(ctx context.Context, m utc.Month, f *face, dec *monthfi
 		}
 		sum := sha256.Sum256(data)
 		if err == nil && hex.EncodeToString(sum[:]) == f.entry.SHA256 {
-			if _, err := dec.DecodeTrusted(data, rows); err != nil {
-				return fmt.Errorf("%s: %w", f.entry.Path, err)
+			info, err := dec.DecodeTrusted(data, rows)
+			if err == nil && (info.PointID != f.point || info.Month != m) {
+				err = fault.Errorf(fault.Corrupt, "the manifest gives it to point %d, it holds point %d, %s", f.point, info.PointID, info.Month)
+			}
+			if err != nil {
+				return fault.Hint(fmt.Errorf("%s: %w", f.entry.Path, err), "`etl repair --month %s`", m)
 			}
 			return f.take(m, rows)
 		}
@@ -189,7 +193,7 @@ func (c *coldFiles) file(ctx context.Context, m utc.Month, f *face, dec *monthfi
 			return fault.Hint(fault.Errorf(fault.Corrupt, "%s: the manifest names this file, but it is not there", f.entry.Path), "`etl repair --month %s`", m)
 		}
 		info, err := dec.Decode(data, rows)
-		if err == nil && (info.PointID != f.entry.ID || info.Month != m) {
+		if err == nil && (info.PointID != f.point || info.Month != m) {
 			err = fault.Errorf(fault.Corrupt, "it holds point %d, %s", info.PointID, info.Month)
 		}
 		if err != nil {
@@ -234,7 +238,7 @@ func (f *face) take(m utc.Month, rows *sample.Series) error {
 	return nil
 }
 
-// days chooses days of each face.
+// chosen says which days of a face.
 type chosen func(*face) utc.Set
 
 // compare reads the chosen days of the hot tier and judges them against the cold
@@ -334,8 +338,7 @@ func (f *face) reject(m utc.Month, days utc.Days, r sample.Reject) {
 	}
 }
 
-// settledMarks are the marks of the days of a part: those of which nothing is
-// claimed, and the whole marks.
+// marks are the marks of the days of a part.
 func (p *part) marks(ctx context.Context, l source.Ledger) (map[source.Slice]source.Mark, error) {
 	marks := make(map[source.Slice]source.Mark)
 	var ids []int32
@@ -354,7 +357,7 @@ func (p *part) marks(ctx context.Context, l source.Ledger) (map[source.Slice]sou
 	return marks, err
 }
 
-// price is what D1 charges for a row written and a row read, beyond what is
+// What D1 charges for a row written and a row read, beyond what is
 // included in a plan: 1.00 and 0.001 dollars a million.
 const (
 	dollarsWritten = 1.00 / 1e6

@@ -163,7 +163,7 @@ func printPrunePlan(w io.Writer, c *pruning, p *jobs.PrunePlan) {
 	}
 	if p.Billed != nil && !p.Empty() {
 		e := p.Estimate
-		fmt.Fprintf(w, "About %s rows written as D1 bills them (%.1f %% of the rows have an index entry too), %s read: %s beyond what is included;\n%s requests, %s at the API rate, or as long as D1 takes.\n",
+		fmt.Fprintf(w, "At most %s rows written as D1 bills them (%.1f %% of the rows have an index entry too), %s read: %s beyond what is included;\n%s requests, %s at the API rate, or as long as D1 takes.\n",
 			comma(e.RowsWritten), 100*e.Alarms, comma(e.RowsRead), dollars(e.Dollars), comma(e.Requests), minutes(e.Minutes))
 	}
 	printDeferred(w, p.Deferred)
