@@ -153,7 +153,7 @@ func printVerify(w io.Writer, r jobs.VerifyReport, finished bool) {
 		}
 		fmt.Fprintf(w, "\n  %s\n", printableLine(f.Text))
 		if len(f.Days) > 0 {
-			fmt.Fprintf(w, "  %s\n", daysText(f.Days))
+			fmt.Fprintf(w, "  %s\n", rangesText(f.Days))
 		}
 		if f.Remedy != "" {
 			fmt.Fprintf(w, "  → %s\n", printableLine(f.Remedy))
