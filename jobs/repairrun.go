@@ -255,9 +255,7 @@ func (p *RepairPlan) rebuildPoints(ctx context.Context, env Env) error {
 			id = p.from.catalog.SourceID
 		}
 	}
-	for _, pt := range p.all {
-		points = append(points, pt)
-	}
+	points = append(points, p.all...)
 	return manifests.RebuildPoints(ctx, env.Store, id, points)
 }
 
