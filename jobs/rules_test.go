@@ -395,7 +395,7 @@ func TestCorruptManifestStopsItsMonth(t *testing.T) {
 	r, err := w.try(w.env(), ArchiveOptions{Mode: Backfill, Days: daysOf("2024-01-30", "2024-02-03")})
 	w.must(err)
 	f := wantFailure(t, r, fault.Corrupt)
-	if r.ExitCode(false) != fault.ExitCorrupt || !strings.Contains(f.Hint, "aside") || f.Month != "2024-01" {
+	if r.ExitCode(false) != fault.ExitCorrupt || !strings.Contains(f.Hint, "etl repair") || f.Month != "2024-01" {
 		t.Errorf("exit %d, failure %+v", r.ExitCode(false), f)
 	}
 	if e := w.manifest("2024-02").Entry(p); e == nil || e.Days[0] != 24 {

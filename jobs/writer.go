@@ -406,10 +406,10 @@ func objectMeta(i monthfile.Info) map[string]string {
 
 // remedyMissing tells how to mend a month of which a file is gone.
 func remedyMissing(m utc.Month) string {
-	return fmt.Sprintf("put the file back from a copy; if there is none, move _manifests/%s.json aside and run `etl backfill --month %s`: the other files are adopted from their footers, and what the source still holds is archived again", m, m)
+	return fmt.Sprintf("`etl repair --month %s --dry-run` shows what of it can be mended and from where; --replica URL lets it fetch from a copy", m)
 }
 
 // remedy tells how to mend a month whose manifest and files disagree.
 func remedy(m utc.Month) string {
-	return fmt.Sprintf("keep a copy of the damaged file, put a good one back if there is a copy; else move it and _manifests/%s.json aside and run `etl backfill --month %s`: the other files are adopted from their footers, and what the source still holds is archived again", m, m)
+	return remedyMissing(m) + "; the damaged file is kept in _quarantine/"
 }

@@ -180,7 +180,7 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 	key := KeyOf(month)
 	corrupt := func(format string, a ...any) error {
 		return fault.Hint(fault.Errorf(fault.Corrupt, "manifest %s: %w", key, fmt.Errorf(format, a...)),
-			"move %s aside and run `etl archive --month %s` again: it adopts the month's files from their footers", key, month)
+			"`etl repair --month %s --dry-run` shows how it would be rebuilt from the footers of the month's files", month)
 	}
 	m := &Manifest{}
 	if err := json.Unmarshal(data, m); err != nil {

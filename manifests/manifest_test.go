@@ -206,7 +206,7 @@ func TestDecodeRefuses(t *testing.T) {
 		}
 		_, err := Decode(jan, []byte(data))
 		if !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "_manifests/2024-01.json") ||
-			!strings.Contains(fault.HintOf(err), "etl archive --month 2024-01") {
+			!strings.Contains(fault.HintOf(err), "etl repair --month 2024-01") {
 			t.Errorf("%s → %s: %v", c.from, c.to, err)
 		}
 		if seen := validate(t, s, []byte(data)) != nil; seen != c.schema {

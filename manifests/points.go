@@ -54,7 +54,7 @@ func LoadPoints(ctx context.Context, store object.Store) (*Catalog, Version, err
 func DecodePoints(data []byte) (*Catalog, error) {
 	corrupt := func(format string, a ...any) error {
 		return fault.Hint(fault.Errorf(fault.Corrupt, "%s: %w", PointsKey, fmt.Errorf(format, a...)),
-			"move %s aside and run `etl archive` again: it is written anew from the source; points that the source has dropped keep their names in the manifests", PointsKey)
+			"`etl repair --dry-run` shows how it would be written anew, from the manifests and the source")
 	}
 	c := &Catalog{}
 	if err := json.Unmarshal(data, c); err != nil {
