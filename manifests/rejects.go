@@ -55,14 +55,7 @@ func PutRejects(ctx context.Context, store object.Store, month string, rows []sa
 		data := lines[g].Bytes()
 		sum := sha256.Sum256(data)
 		key := object.Key(rejectsPrefix + month + "/" + hex.EncodeToString(sum[:]) + ".jsonl")
-		_, err := store.Put(ctx, key, data, object.PutOptions{IfAbsent: true, Type: "application/x-ndjson"})
-		if fault.Is(err, fault.Unknown) {
-			// The name is the hash of the content, so writing again is harmless.
-			_, err = store.Put(ctx, key, data, object.PutOptions{IfAbsent: true, Type: "application/x-ndjson"})
-		}
-		if fault.Is(err, fault.Conflict) {
-			err = mendRejects(ctx, store, key, data)
-		}
+		err := putRejects(ctx, store, key, data)
 		if err != nil {
 			return "", fmt.Errorf("record rejects: %w", err)
 		}
@@ -71,6 +64,27 @@ func PutRejects(ctx context.Context, store object.Store, month string, rows []sa
 		}
 	}
 	return first, nil
+}
+
+// putRejects makes sure that the object is there. Its name is the hash of its
+// content, so writing it again is harmless.
+func putRejects(ctx context.Context, store object.Store, key object.Key, data []byte) error {
+	var err error
+	for range 5 {
+		_, err = store.Put(ctx, key, data, object.PutOptions{IfAbsent: true, Type: "application/x-ndjson"})
+		if fault.Is(err, fault.Unknown) {
+			continue
+		}
+		if !fault.Is(err, fault.Conflict) {
+			return err
+		}
+		// A conflict is also what S3 answers while another conditional write is
+		// under way (409), of which nothing need have come.
+		if err = mendRejects(ctx, store, key, data); !fault.Is(err, fault.NotExist) {
+			return err
+		}
+	}
+	return fault.Wrap(fault.Transient, err)
 }
 
 // mendRejects looks whether the object, which is there, has the content of its
