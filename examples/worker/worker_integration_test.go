@@ -284,7 +284,7 @@ func TestIntegrationDamage(t *testing.T) {
 // changes meanwhile, so each answer must be the same.
 func TestIntegrationReadsBesideArchive(t *testing.T) {
 	w := newWorld(t, "")
-	today := utc.DayOfTime(time.Now())
+	today := utc.DayOfTime(time.Now().Add(-time.Hour)) // yesterday is complete by then
 	span := utc.Days{From: today - 12, To: today}
 	rng := rand.New(rand.NewPCG(3, 1))
 	w.insert(temp, span.Len()*288, func(i int) (int64, any, int, int) {
