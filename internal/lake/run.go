@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -547,7 +548,7 @@ func (l *Lake) bringSamples(ctx context.Context, p *plan) (string, error) {
 	if err := g.Wait(); err != nil {
 		return "", err
 	}
-	cold, err := l.arrange(ctx, p.files, files, both)
+	cold, err := l.arrange(p.files, files, both)
 	if err != nil {
 		return "", err
 	}
@@ -591,7 +592,7 @@ func (l *Lake) fetch(ctx context.Context, files []selectedFile, both map[fileID]
 	if err != nil {
 		return "", err
 	}
-	return l.arrange(ctx, files, local, both)
+	return l.arrange(files, local, both)
 }
 
 func (l *Lake) fetchFiles(ctx context.Context, selected []selectedFile, p *plan) ([]Local, error) {
@@ -614,7 +615,7 @@ func (l *Lake) fetchFiles(ctx context.Context, selected []selectedFile, p *plan)
 }
 
 // arrange notes which days of which files count and returns what selects their rows.
-func (l *Lake) arrange(ctx context.Context, selected []selectedFile, files []Local, both map[fileID]utc.Set) (string, error) {
+func (l *Lake) arrange(selected []selectedFile, files []Local, both map[fileID]utc.Set) (string, error) {
 	var clean, mixed []string
 	days := map[fileID]utc.Set{}
 	for i, f := range files {
@@ -626,19 +627,16 @@ func (l *Lake) arrange(ctx context.Context, selected []selectedFile, files []Loc
 		mixed = append(mixed, f.Path)
 		days[id] = selected[i].archived
 	}
-	var b strings.Builder
+	var rows [][]driver.Value
 	for id, set := range days {
 		for _, r := range set.Runs(id.month) {
 			for d := r.From; d < r.To; d++ {
-				fmt.Fprintf(&b, "%s(%d,%d)", cmp.Or(map[bool]string{true: ","}[b.Len() > 0], "INSERT INTO lake.cold_days VALUES "), id.point, d)
+				rows = append(rows, []driver.Value{id.point, int32(d)})
 			}
 		}
 	}
-	if b.Len() > 0 {
-		l.use("lake.cold_days")
-		if err := l.exec(ctx, b.String()); err != nil {
-			return "", err
-		}
+	if err := l.append("cold_days", rows); err != nil {
+		return "", err
 	}
 	return coldSQL(clean, mixed), nil
 }
