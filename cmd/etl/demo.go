@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"etl/internal/config"
 	"etl/internal/fault"
 	"etl/internal/fleet"
+	"etl/internal/sample"
 	"etl/internal/utc"
 	"etl/jobs"
 )
@@ -165,12 +167,22 @@ func (d *demo) run(ctx context.Context) (demoSummary, error) {
 		return demoSummary{}, err
 	}
 
-	d.title("8. Questions: SQL over both tiers, which reads only the month files that it needs")
+	d.title("8. The day goes on: what came since midnight is in D1 alone, and counts at once")
+	today, err := d.writeToday(ctx, days.To)
+	if err != nil {
+		return demoSummary{}, err
+	}
+	fmt.Fprintf(d.w, "%s samples arrived on %s until now, %s UTC.\n", comma(today), days.To, d.now.Format("15:04"))
+
+	d.title("9. Questions: SQL over both tiers, which reads only the month files that it needs")
 	for i, args := range [][]string{
 		{`SELECT system, count(DISTINCT point_id) AS points, count(*) AS samples, count(*) FILTER (quality < 192) AS bad
 FROM samples JOIN points USING (point_id)
 WHERE ts >= '2024-01-25' AND ts < '2024-02-05'
 GROUP BY system ORDER BY system`},
+		{`SELECT tier, count(*) AS samples, min(ts) AS first, max(ts) AS last
+FROM samples WHERE point_name = 'Building1.HVAC.AHU1.SupplyAirTemperature' AND ts >= '2024-02-20'
+GROUP BY tier ORDER BY first`},
 		{"@trend-downsampled", "--param", "point=Building1.Plant.Chiller1.SupplyWaterTemp", "--param", "from=-5d", "--param", "bucket=1d"},
 	} {
 		if i > 0 {
@@ -210,6 +222,30 @@ says where D1 and R2 are, and that it is %s there.
 `, comma(sum.Samples), sum.Points, comma(sum.Files), humanize.IBytes(uint64(sum.Bytes)), sum.BytesPerSample,
 		humanize.IBytes(uint64(sum.SQLiteBytes)), comma(int64(sum.Rate)), comma(lateRows), seconds(sum.Elapsed), alias(), d.dir, d.now.Format("2006-01-02 15:04 UTC"))
 	return sum, nil
+}
+
+// writeToday writes what the fleet has sampled on a day until now. The day comes
+// after those of the demo's fleet, so a fleet of one day more has it.
+func (d *demo) writeToday(ctx context.Context, day utc.Day) (int64, error) {
+	o := fleet.Demo()
+	o.Days++
+	f, err := fleet.New(o)
+	if err != nil {
+		return 0, err
+	}
+	now := d.now.UnixMilli()
+	points := f.Points()
+	return fleet.Write(ctx, d.path("d1.sqlite"), points, func(yield func(int32, *sample.Series) bool) {
+		var s sample.Series
+		for i, p := range points {
+			s.Reset()
+			f.Series(i, utc.Days{From: day, To: day + 1}, &s)
+			n, _ := slices.BinarySearch(s.TS, now)
+			if s = s.Slice(0, n); !yield(p.ID, &s) {
+				return
+			}
+		}
+	}, fleet.WriteOptions{})
 }
 
 // alias is a line that makes `etl` a command of the shell, "" if it is one.
