@@ -306,7 +306,7 @@ func TestFaultAtEveryStoreOperation(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d faults tried at %d operations", tried, n)
+	reliability(t, "faults of archive, store", int64(tried), "faults, %d ways at %d operations", len(ways), n)
 }
 
 // The same for every call of the source and its ledger.
@@ -360,5 +360,5 @@ func TestFaultAtEverySourceCall(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d faults tried at %d calls", tried, n)
+	reliability(t, "faults of archive, source", int64(tried), "faults, 5 ways at %d calls", n)
 }
