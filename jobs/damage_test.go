@@ -226,7 +226,7 @@ func TestDamagedFiles(t *testing.T) {
 		t.Logf("%-8s %6d bytes, %5d damages", name, len(data), n)
 		tried += n
 	}
-	t.Logf("%d damages of month files, all detected; the most memory that one took: %d KiB", tried, largest>>10)
+	reliability(t, "damages of month files", int64(tried), "damages of %d files, all found; the most memory that one took: %d KiB", len(entries), largest>>10)
 }
 
 // TestDamagedManifest: whatever happens to the bytes of a manifest is detected, or
@@ -299,7 +299,7 @@ func TestDamagedManifest(t *testing.T) {
 				t.Errorf("%s: %s: nobody notices: %+v", how, what, r.Findings)
 			}
 		}
-		t.Logf("%s: %d damages of a manifest of %d bytes: %d refused, %d that leave what it says, %d found in the files, %d of a name, a commit or an ETag",
-			how, tried, len(data), tried-same-found-unseen, same, found, unseen)
+		reliability(t, "damages of manifests, "+how, int64(tried), "damages of %d bytes: %d refused, %d that leave what it says, %d found in the files, %d of a name, a commit or an ETag",
+			len(data), tried-same-found-unseen, same, found, unseen)
 	}
 }

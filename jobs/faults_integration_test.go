@@ -10,5 +10,5 @@ import "testing"
 func TestIntegrationFaults(t *testing.T) {
 	var tried int
 	t.Run("faults", func(t *testing.T) { tried = faultsOverTheNetwork(t, 1) })
-	t.Logf("%d faults tried over the network", tried)
+	reliability(t, "faults over the network", int64(tried), "faults, each at every request of D1 and S3 that it can hit")
 }

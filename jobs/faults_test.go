@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -307,7 +306,7 @@ func TestFaultAtEveryStoreOperation(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d faults tried at %d operations", tried, n)
+	reliability(t, "faults of archive, store", int64(tried), "faults, %d ways at %d operations", len(ways), n)
 }
 
 // The same for every call of the source and its ledger.
@@ -361,130 +360,5 @@ func TestFaultAtEverySourceCall(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d faults tried at %d calls", tried, n)
-}
-
-// A random history of a hot and a cold tier against a map that holds the truth:
-// inserts, late rows, corrections, archives, trims, replaced days and crashes.
-// After each step a federated reader, by the rules of "Reading", sees the truth.
-func TestModel(t *testing.T) {
-	steps, seeds := 120, uint64(6)
-	if testing.Short() {
-		steps, seeds = 60, 2
-	}
-	for seed := range seeds {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { model(t, rand.New(rand.NewPCG(seed, 7)), steps) })
-	}
-}
-
-func model(t *testing.T, rng *rand.Rand, steps int) {
-	w := newWorld(t) // now is 2024-02-10 02:00
-	first := day("2024-01-27")
-	span := utc.Days{From: first, To: day("2024-02-10")}
-	var points []int32
-	for i := range 4 {
-		points = append(points, w.point(fmt.Sprintf("p%d", i)))
-	}
-	truth := make(map[key]row)
-	anyDay := func() utc.Day { return first + utc.Day(rng.IntN(span.Len())) }
-	anyRange := func() utc.Days {
-		a, b := anyDay(), anyDay()
-		return utc.Days{From: min(a, b), To: max(a, b) + 1}
-	}
-	put := func(p int32, ts int64) {
-		v := float64(rng.IntN(1000)) / 7
-		w.exec("INSERT OR REPLACE INTO timeseries (point_id, timestamp, value) VALUES (?, ?, ?)", p, ts, v)
-		s := sample.Series{Value: []float64{v}, Quality: []uint8{192}, Flags: []uint16{0}}
-		truth[key{p, ts}] = rowOf(&s, 0)
-	}
-	job := func(o ArchiveOptions) {
-		o.Days = utc.Days{}
-		if o.Mode != Archive {
-			o.Days = anyRange()
-		}
-		if rng.IntN(3) == 0 {
-			o.Points.Globs = []string{fmt.Sprintf("p%d", rng.IntN(4))}
-		}
-		w.store.Reset()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		if rng.IntN(4) == 0 {
-			w.store.Inject(objecttest.At(1+rng.IntN(25)), objecttest.After(cancel)) // a crash
-		}
-		if plan, err := PlanArchive(ctx, w.env(), o); err == nil {
-			_, _ = plan.Run(ctx, w.env())
-		}
-		w.store.Reset()
-	}
-	for step := range steps {
-		what := ""
-		switch n := rng.IntN(20); {
-		case n < 8:
-			what = "samples"
-			d, p := anyDay(), points[rng.IntN(4)]
-			for range 1 + rng.IntN(20) {
-				put(p, d.Start()+rng.Int64N(96)*900_000)
-			}
-		case n < 12:
-			what = "archive"
-			job(ArchiveOptions{Mode: Archive})
-		case n < 14:
-			what = "backfill"
-			job(ArchiveOptions{Mode: Backfill})
-		case n < 16:
-			what = "rearchive"
-			job(ArchiveOptions{Mode: Rearchive})
-		case n < 18:
-			what = "trim" // as the retention trigger does: marked days alone
-			d, p := anyDay(), points[rng.IntN(4)]
-			if w.mark(p, d) == "marked" {
-				w.exec("INSERT INTO archive_trims SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM archive_trims WHERE point_id = ?1 AND day = ?2)", p, int64(d))
-				w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?", p, d.Start(), d.End())
-				w.exec("UPDATE archive_marks SET done = 2 WHERE point_id = ? AND day = ?", p, int64(d))
-			}
-		default:
-			what = "delete and replace"
-			d, i := anyDay(), rng.IntN(4)
-			o := ArchiveOptions{Mode: Rearchive, Days: utc.Days{From: d, To: d + 1}, Replace: true, Points: Points{Globs: []string{fmt.Sprintf("p%d", i)}}}
-			plan, err := PlanArchive(t.Context(), w.env(), o)
-			if err != nil {
-				break // trimmed: refused
-			}
-			gone := d.Start() + rng.Int64N(96)*900_000
-			w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp = ?", points[i], gone)
-			delete(truth, key{points[i], gone})
-			r, err := plan.Run(t.Context(), w.env())
-			w.must(err)
-			if len(r.Failed) > 0 {
-				t.Fatalf("step %d: %+v", step, r.Failed)
-			}
-		}
-		if got := w.federated(points, span); !maps.Equal(got, truth) {
-			sameRows(t, got, truth)
-			t.Fatalf("step %d, %s: the federated view is not the truth", step, what)
-		}
-	}
-	w.run(ArchiveOptions{Mode: Archive})
-	sameRows(t, w.cold(), truth)
-	w.whole()
-}
-
-// federated is what a reader sees of both tiers: archived and marked → cold;
-// archived and unmarked → both, hot winning; not archived → hot.
-func (w *world) federated(points []int32, span utc.Days) map[key]row {
-	w.t.Helper()
-	marked := make(map[source.Slice]bool)
-	w.must(w.src.Marks(w.t.Context(), points, span, func(m source.Mark) { marked[m.Slice] = m.State != source.Claimed }))
-	rows := w.cold()
-	for k, r := range w.hot(span) {
-		s := source.Slice{Point: k.point, Day: utc.DayOf(k.ts)}
-		if marked[s] {
-			if rows[k] != r {
-				w.t.Errorf("point %d, %s is marked, but a row of it is not the archived one", s.Point, s.Day)
-			}
-			continue
-		}
-		rows[k] = r
-	}
-	return rows
+	reliability(t, "faults of archive, source", int64(tried), "faults, 5 ways at %d calls", n)
 }

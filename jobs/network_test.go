@@ -490,5 +490,5 @@ func TestFaultsOverTheNetwork(t *testing.T) {
 	}
 	var tried int
 	t.Run("faults", func(t *testing.T) { tried = faultsOverTheNetwork(t, 16) })
-	t.Logf("%d faults tried over the network", tried)
+	reliability(t, "faults over the network", int64(tried), "faults, each at one request of sixteen")
 }

@@ -547,6 +547,6 @@ func TestFaultAtEveryStepOfPruneAndRestore(t *testing.T) {
 				})
 			}
 		}
-		t.Logf("%s: %d faults tried, at %d operations of the store and %d calls of the source", job, tried, ops, calls)
+		reliability(t, "faults of "+job, int64(tried), "faults, 4 ways at %d operations of the store, 5 at %d calls of the source", ops, calls)
 	}
 }

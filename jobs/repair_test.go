@@ -497,7 +497,7 @@ func TestRepairSourceFaults(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d faults at %d calls", 5*n, n)
+	reliability(t, "faults of repair, source", int64(5*n), "faults, 5 ways at %d calls", n)
 }
 
 // Jobs that archive, repair and replicate at once end with what the source holds.

@@ -216,7 +216,7 @@ func TestReplicatePrunes(t *testing.T) {
 			t.Errorf("pruning again wrote %d times", n)
 		}
 	}
-	t.Logf("cut off at each of %d operations; the destination had %d objects", clean, len(full))
+	reliability(t, "cuts of replicate --prune-destination", int64(clean), "operations, cut off at each; the destination had %d objects", len(full))
 }
 
 // A damaged or uncommitted file is never copied, a damaged one of the
@@ -321,9 +321,9 @@ func TestReplicateInterrupted(t *testing.T) {
 
 // faultsAt runs a job with a fault at each operation of a store in turn, checks
 // what it left, runs it again without faults, and checks the end.
-func faultsAt(t *testing.T, n int, run func(t *testing.T, inject func(*objecttest.Faults) (cancel func()), ctx func() context.Context) (fired int)) {
-	tried := 0
-	for _, way := range []string{"transient", "unavailable", "lost reply", "crash", "crash after", "gone from there on"} {
+func faultsAt(t *testing.T, what string, n int, run func(t *testing.T, inject func(*objecttest.Faults) (cancel func()), ctx func() context.Context) (fired int)) {
+	tried, ways := 0, []string{"transient", "unavailable", "lost reply", "crash", "crash after", "gone from there on"}
+	for _, way := range ways {
 		for i := 1; i <= n; i++ {
 			if testing.Short() && i%5 != 0 {
 				continue
@@ -355,7 +355,7 @@ func faultsAt(t *testing.T, n int, run func(t *testing.T, inject func(*objecttes
 			})
 		}
 	}
-	t.Logf("%d faults tried at %d operations", tried, n)
+	reliability(t, "faults of "+what, int64(tried), "faults, %d ways at %d operations", len(ways), n)
 }
 
 func TestReplicateFaults(t *testing.T) {
@@ -383,7 +383,7 @@ func TestReplicateFaults(t *testing.T) {
 	w.replicated(to, o)
 	for side, n := range map[string]int{"source": w.store.Count(), "destination": to.Count()} {
 		t.Run(side, func(t *testing.T) {
-			faultsAt(t, n, func(t *testing.T, inject func(*objecttest.Faults) func(), ctx func() context.Context) int {
+			faultsAt(t, "replicate, "+side, n, func(t *testing.T, inject func(*objecttest.Faults) func(), ctx func() context.Context) int {
 				to, r := copyOf(t)
 				w.store.Reset()
 				f := to
@@ -433,7 +433,7 @@ func TestRepairFaults(t *testing.T) {
 	}
 	sameRows(t, clean.cold(), want)
 	n := clean.store.Count()
-	faultsAt(t, n, func(t *testing.T, inject func(*objecttest.Faults) func(), ctx func() context.Context) int {
+	faultsAt(t, "repair, store", n, func(t *testing.T, inject func(*objecttest.Faults) func(), ctx func() context.Context) int {
 		v := s.open(t)
 		v.now = w.now
 		inject(v.store)

@@ -233,7 +233,7 @@ func TestVerifyWhileArchiving(t *testing.T) {
 	if runs < 8 {
 		t.Errorf("%d verifications", runs)
 	}
-	t.Logf("%d verifications", runs)
+	reliability(t, "verify while archiving", int64(runs), "verifications, none of which raised an alarm")
 }
 
 // TestVerifyBesideWriters: rows come late and archives run while the source is
@@ -301,7 +301,7 @@ func TestVerifyBesideWriters(t *testing.T) {
 	}
 	close(done)
 	w.must(writers.Wait())
-	t.Logf("%d verifications beside %d late rows and %d archives; %d (point, day)s were waiting", runs, late, archives, waiting)
+	reliability(t, "verify beside writers", int64(runs), "verifications beside %d late rows and %d archives; %d (point, day)s were waiting", late, archives, waiting)
 	if archives < 2 || waiting == 0 {
 		t.Error("nothing went on meanwhile")
 	}

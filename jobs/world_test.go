@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math"
 	"path/filepath"
@@ -326,4 +327,11 @@ func wantFailure(t testing.TB, r Report, k fault.Kind) Failure {
 		t.Fatalf("failures: %+v, want one of kind %s", r.Failed, k)
 	}
 	return r.Failed[0]
+}
+
+// reliability logs how much of something was tried, for docs/reliability.md: `make
+// reliability` collects these lines.
+func reliability(t testing.TB, what string, n int64, format string, a ...any) {
+	t.Helper()
+	t.Logf("reliability: %s: %d %s", what, n, fmt.Sprintf(format, a...))
 }

@@ -67,7 +67,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: %d bytes allocated for %d", name, grown, len(text))
 		}
 	}
-	t.Logf("%d hostile manifests refused", len(cases))
+	t.Logf("reliability: hostile manifests: %d manifests, each refused", len(cases))
 
 	// A name is only a name, however long; so is an odd one of a file.
 	for _, text := range []string{with(`"name":"`, `"name":"\u001b[2J'; DROP VIEW samples; --`+strings.Repeat("n", 1<<20)), with(path, "timeseries/2024/01/'; DROP VIEW samples; -- *.parquet")} {

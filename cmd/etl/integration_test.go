@@ -169,6 +169,14 @@ func (r finished) report(t *testing.T) (v struct {
 	return v
 }
 
+// insert upserts one sample by a connection.
+func (p *place) insert(c *sqlite.Conn, point int32, ts int64, value float64) {
+	if err := sqlitex.Execute(c, `INSERT INTO timeseries (point_id, timestamp, value) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET value = excluded.value`, &sqlitex.ExecOptions{Args: []any{point, ts, value}}); err != nil {
+		p.t.Errorf("point %d at %d: %v", point, ts, err)
+	}
+}
+
 // points adds n points.
 func (p *place) points(n int) {
 	p.t.Helper()
@@ -186,8 +194,9 @@ func (p *place) fill(from, to string, step time.Duration) {
 }
 
 // late writes one transaction of rows into random places of the days: new ones,
-// corrections, and rows that say the same again.
-func (p *place) late(c *sqlite.Conn, rng *rand.Rand, n, points int, from, to string) {
+// corrections, and rows that say the same again. It returns what they say now.
+func (p *place) late(c *sqlite.Conn, rng *rand.Rand, n, points int, from, to string) (rows map[key]row) {
+	rows = make(map[key]row, n)
 	first, last := mustDay(from).Start(), mustDay(to).Start()
 	err := func() (err error) {
 		end, err := sqlitex.ImmediateTransaction(c)
@@ -200,18 +209,16 @@ func (p *place) late(c *sqlite.Conn, rng *rand.Rand, n, points int, from, to str
 			if rng.IntN(3) > 0 {
 				ts -= ts % 900_000 // one that exists
 			}
-			err = sqlitex.Execute(c, `INSERT INTO timeseries (point_id, timestamp, value) VALUES (?, ?, ?)
-				ON CONFLICT DO UPDATE SET value = excluded.value`,
-				&sqlitex.ExecOptions{Args: []any{1 + rng.IntN(points), ts, rng.NormFloat64()}})
-			if err != nil {
-				return err
-			}
+			id, v := int32(1+rng.IntN(points)), rng.NormFloat64()
+			p.insert(c, id, ts, v)
+			rows[key{id, ts}] = row{bitsOf(v), 192, 0}
 		}
 		return nil
 	}()
 	if err != nil {
 		p.t.Errorf("late rows: %v", err)
 	}
+	return rows
 }
 
 func mustDay(s string) utc.Day {
@@ -479,60 +486,6 @@ func TestIntegrationRaces(t *testing.T) {
 				p.settled(from, to, points)
 			})
 		}
-	}
-}
-
-// TestIntegrationKill kills etl -9 at random moments. Whatever the moment, what
-// is left reads correctly, the ledger claims no more than is safe, and the next
-// run completes it.
-func TestIntegrationKill(t *testing.T) {
-	const points, wanted = 40, 30
-	from, to := "2024-01-12", "2024-02-10"
-	kills := 0
-	for _, seed := range seeds(t, 3) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			p := newPlace(t, seed, "2024-02-10T02:00:00Z")
-			p.points(points)
-			p.fill(from, to, 15*time.Minute)
-			killed := 0
-			for attempt := 0; killed < wanted/3 && attempt < 40; attempt++ {
-				fresh := attempt%4 == 0
-				if fresh { // begin anew, so that there is much to do
-					p.must(os.RemoveAll(filepath.Join(p.dir, "r2")))
-					p.exec("DELETE FROM archive_marks")
-				}
-				args := [][]string{{"backfill", "--from", from, "--to", to}, {"archive"}, {"rearchive", "--from", from, "--to", to}}[p.rng.IntN(3)]
-				if !fresh {
-					p.late(p.conn, p.rng, 2000, points, from, to)
-					args = [][]string{{"archive"}, {"rearchive", "--from", from, "--to", to}}[p.rng.IntN(2)]
-				}
-				cmd := p.command(append(args, "--quiet")...)
-				cmd.Stdout, cmd.Stderr = nil, nil
-				p.must(cmd.Start())
-				delay := 10*time.Millisecond + time.Duration(p.rng.Int64N(int64(500*time.Millisecond)))
-				timer := time.AfterFunc(delay, func() { cmd.Process.Kill() })
-				err := cmd.Wait()
-				timer.Stop()
-				if cmd.ProcessState.ExitCode() == -1 {
-					killed++
-				} else if err != nil {
-					t.Fatalf("etl %v: %v", args, err)
-				}
-				p.safe()
-				if r := p.etl("verify", "--deep", "--quiet"); r.code != 0 && !strings.Contains(r.stdout, "nothing was ever archived") && !strings.Contains(r.stderr, "there is no folder r2") {
-					t.Fatalf("after a kill at %s of etl %v: %s", delay, args, r)
-				}
-				if attempt%4 == 3 {
-					p.settled(from, to, points)
-				}
-			}
-			p.settled(from, to, points)
-			kills += killed
-			t.Logf("%d kills", killed)
-		})
-	}
-	if kills < 25 && !t.Failed() {
-		t.Errorf("only %d runs were killed before they ended", kills)
 	}
 }
 

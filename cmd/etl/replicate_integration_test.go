@@ -16,8 +16,7 @@ import (
 // TestIntegrationReplicate copies a cold tier from a folder to a real S3 service,
 // from there to R2, and from there into a folder again, each with keys of its
 // own; each copy is whole, and a second replication writes nothing. Then the
-// first tier is damaged, and mended from S3; and processes are killed -9 while
-// they replicate and repair.
+// first tier is damaged, and mended from S3.
 func TestIntegrationReplicate(t *testing.T) {
 	const points, from, to = 40, "2024-01-12", "2024-02-10"
 	gw := testserver.Versitygw(t, testserver.Options{})
@@ -120,37 +119,6 @@ func TestIntegrationReplicate(t *testing.T) {
 	}
 	p.ok("verify", "--deep", "--quiet")
 	same(t, coldOf(p), want)
-
-	// Killed at random moments.
-	kills := 0
-	for range 12 {
-		p.must(os.RemoveAll(filepath.Join(p.dir, "copy")))
-		p.must(os.RemoveAll(month))
-		for _, args := range [][]string{
-			{"repair", "--replica", url("s3"), "--quiet"},
-			{"replicate", "--to", "file:copy", "--quiet"},
-		} {
-			as("", map[bool]string{true: "s3"}[args[0] == "repair"])
-			cmd := p.command(args...)
-			p.must(cmd.Start())
-			timer := time.AfterFunc(20*time.Millisecond+time.Duration(p.rng.Int64N(int64(600*time.Millisecond))), func() { cmd.Process.Kill() })
-			_ = cmd.Wait()
-			if timer.Stop(); cmd.ProcessState.ExitCode() == -1 {
-				kills++
-			}
-			if args[0] == "replicate" {
-				if r := p.etl("verify", "--deep", "--store", "file:copy", "--quiet"); r.code != 0 && !strings.Contains(r.stdout, "nothing was ever archived") && !strings.Contains(r.stderr, "there is no folder") {
-					t.Fatalf("after a kill: %s", r)
-				}
-			}
-			p.ok(args...)
-		}
-		as("", "")
-		p.ok("verify", "--deep", "--quiet")
-		p.ok("verify", "--deep", "--store", "file:copy", "--quiet")
-	}
-	same(t, coldOf(p), want)
-	t.Logf("%d kills", kills)
 }
 
 func coldOf(p *place) map[key]row {

@@ -64,7 +64,7 @@ func TestDamagedIsNeverFetched(t *testing.T) {
 		}
 		n++
 	}
-	t.Logf("%d damages of a file of %d bytes, none fetched", n, len(data))
+	t.Logf("reliability: damages below queries, files: %d damages of a file of %d bytes, none fetched", n, len(data))
 	wantSound(t, c)
 }
 
@@ -117,7 +117,7 @@ func TestLakeDamage(t *testing.T) {
 			}
 		}
 		w.must(os.WriteFile(path, data, 0o644))
-		t.Logf("%s: %d damages refused, %d leave what it says", key, refused, same)
+		t.Logf("reliability: damages below queries, answers: %d damages of %s: %d refused, %d leave what it says", refused+same, key, refused, same)
 	}
 	for i, q := range queries {
 		if got, _, err := ask(t, l, q); err != nil || !slices.Equal(got, want[i]) {

@@ -147,7 +147,7 @@ func playHistories(t *testing.T, histories int, newWorld func(testing.TB) *world
 			}
 		}
 	}
-	t.Logf("%d questions over %d histories", questions, histories)
+	t.Logf("reliability: questions to both tiers: %d questions over %d histories", questions, histories)
 }
 
 // question is a random statement of named, deterministic columns.
