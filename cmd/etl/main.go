@@ -131,6 +131,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl config    --check                             # may etl do what it has to?
   etl archive                                       # the nightly job
   etl verify    --deep                              # prove that the archive is whole
+  etl status                                        # how both tiers stand, and what to do
   etl repair    --dry-run                           # what of it could be mended, and how
   etl audit     --last 7d                           # every gap, and what is missing
   etl replicate --to file:/mnt/backup/archive       # a copy elsewhere
@@ -163,7 +164,28 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
 	root.PersistentPreRun = a.onInterrupt
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.audit(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.query(), a.shell(), a.views(), a.cache(), a.config(), a.demo(), a.version())
+	root.AddCommand(
+		a.migrate(),
+		a.archive(),
+		a.backfill(),
+		a.rearchive(),
+		a.verify(),
+		a.repair(),
+		a.audit(),
+		a.status(),
+		a.replicate(),
+		a.restore(),
+		a.prune(),
+		a.points(),
+		a.rejects(),
+		a.query(),
+		a.shell(),
+		a.views(),
+		a.cache(),
+		a.config(),
+		a.demo(),
+		a.version(),
+	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)
