@@ -39,6 +39,9 @@ type VerifyOptions struct {
 	// Sample is how many percent of the month files Deep and Against look at; 0
 	// and 100 are all. See inSample.
 	Sample int
+	// Turn numbers the share that Sample looks at, 0 for the day's: successive
+	// ones look at successive shares.
+	Turn int64
 	// Revoke deletes the marks of (point, day)s that are found not to be whole. It
 	// needs Env.Ledger and is all that Verify ever writes.
 	Revoke         bool
@@ -176,7 +179,7 @@ type verifier struct {
 	env   Env
 	opts  VerifyOptions
 	match func(manifests.Entry) bool
-	today utc.Day
+	turn  int64 // of the sample
 
 	unreadable atomic.Int32
 	many       sync.Mutex // held while a file of very many samples is decoded
@@ -207,7 +210,7 @@ type broken struct {
 func Verify(ctx context.Context, env Env, o VerifyOptions) (VerifyReport, error) {
 	start := env.Now()
 	o.defaults()
-	v := &verifier{env: env, opts: o, today: utc.DayOfTime(start), report: VerifyReport{Deep: o.Deep, Against: o.Against, Sample: o.Sample, Findings: []Finding{}}}
+	v := &verifier{env: env, opts: o, turn: cmp.Or(o.Turn, int64(utc.DayOfTime(start))), report: VerifyReport{Deep: o.Deep, Against: o.Against, Sample: o.Sample, Findings: []Finding{}}}
 	if err := o.validate(env); err != nil {
 		return v.report, err
 	}
@@ -310,20 +313,20 @@ func (v *verifier) all(ctx context.Context) error {
 // day: there are 100 shares, of which the n on from n times the number of the day
 // are looked at. So successive days look at successive shares, and any
 // ceil(100/n) of them at every object.
-func inSample(name string, day utc.Day, percent int) bool {
+func inSample(name string, turn int64, percent int) bool {
 	if percent == 0 {
 		return true
 	}
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	share := int(h.Sum32() % 100)
-	first := int(int64(day) * int64(percent) % 100)
+	first := int(turn * int64(percent) % 100)
 	return (share-first+100)%100 < percent
 }
 
 // sampled reports whether an entry is looked at in depth today.
 func (v *verifier) sampled(e *manifests.Entry) bool {
-	return inSample(cmp.Or(string(e.Path), strconv.Itoa(int(e.ID))), v.today, v.opts.Sample)
+	return inSample(cmp.Or(string(e.Path), strconv.Itoa(int(e.ID))), v.turn, v.opts.Sample)
 }
 
 // monthsOf lists the months of which the store holds a manifest or a file.

@@ -430,7 +430,7 @@ func TestSampleCoversAll(t *testing.T) {
 			today := 0
 			for i := range files {
 				name := fmt.Sprintf("timeseries/2024/01/p-%d.parquet", i)
-				if inSample(name, first+utc.Day(d), percent) {
+				if inSample(name, int64(first)+int64(d), percent) {
 					seen[name] = true
 					today++
 				}

@@ -16,6 +16,7 @@ func (a *app) config() *cobra.Command {
 		e     engine
 		q     session // of which the cache and the guard are settings
 		other second
+		night nightly // of which the clock and the addresses are settings
 		check bool
 	)
 	cmd := &cobra.Command{
@@ -48,6 +49,8 @@ deletes nothing. Exit 1: something is missing. 5: it may pass, try again.`,
 	p.addNoState(cmd)
 	other.add(cmd, &p, "replica", "a copy of the cold tier: `URL`, that replicate writes and repair reads")
 	e.add(cmd)
+	night.notices.add(&p)
+	night.addClock(cmd)
 	q.cacheFlags.add(cmd)
 	q.addLimits(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "try each permission that is needed, over the network")

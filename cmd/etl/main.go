@@ -59,6 +59,8 @@ type app struct {
 	// result also receives the result of a command, if it is set: the demo reads it.
 	result   func(any)
 	warnings warnings
+	// retries counts the requests that were sent again.
+	retries fault.Counter
 	// code is the exit code of a command that ran to its end.
 	code int
 }
@@ -130,6 +132,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl backfill  --month 2024-01 --dry-run           # what would be archived
   etl config    --check                             # may etl do what it has to?
   etl archive                                       # the nightly job
+  etl schedule                                      # the same and verify as a service, each night
   etl verify    --deep                              # prove that the archive is whole
   etl status                                        # how both tiers stand, and what to do
   etl repair    --dry-run                           # what of it could be mended, and how
@@ -173,6 +176,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 		a.repair(),
 		a.audit(),
 		a.status(),
+		a.schedule(),
 		a.replicate(),
 		a.restore(),
 		a.prune(),

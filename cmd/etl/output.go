@@ -194,6 +194,7 @@ func (a *app) warn(text string) {
 // retrying is a fault.Policy's Notify: it tells of what has failed three times
 // and more, once a second, for all workers meet the same fault.
 func (a *app) retrying(r fault.Retry) {
+	a.retries.Count(r)
 	a.warnings.mu.Lock()
 	tell := r.Attempt >= 3 && time.Since(a.warnings.told) >= time.Second
 	if tell {
