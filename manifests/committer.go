@@ -382,7 +382,7 @@ func (c *Committer) resolve(ctx context.Context, cur *Entry, ch Change, afresh b
 	}
 	zeros := ch.Empty
 	if ch.Entry != nil {
-		if err := ch.Entry.check(c.month); err != nil || ch.Entry.ID != ch.Point || ch.Entry.Path == "" {
+		if err := ch.Entry.check(c.month, DirOf(c.month)); err != nil || ch.Entry.ID != ch.Point || ch.Entry.Path == "" {
 			return nil, fault.Errorf(fault.Internal, "point %d: its change has an entry of point %d, file %q: %w", ch.Point, ch.Entry.ID, ch.Entry.Path, cmp.Or(err, errNotIts))
 		}
 		if cur != nil && cur.Path != "" && cur.Path != ch.Entry.Path {

@@ -41,7 +41,7 @@ func NewEntry(key object.Key, data []byte, etag string, f Facts) (Entry, error) 
 	if f.Samples > 0 {
 		e.First, e.Last = new(f.First), new(f.Last)
 	}
-	if err := e.check(f.Month); err != nil {
+	if err := e.check(f.Month, DirOf(f.Month)); err != nil {
 		return Entry{}, fault.Errorf(fault.Corrupt, "%s: point %d: %w", key, f.Point, err)
 	}
 	return e, nil

@@ -223,17 +223,20 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 		return fault.Hint(fault.Errorf(fault.Corrupt, "manifest %s: %w", key, fmt.Errorf(format, a...)),
 			"`etl repair --month %s --dry-run` shows how it would be rebuilt from the footers of the month's files", month)
 	}
-	m := &Manifest{}
-	if err := json.Unmarshal(data, m); err != nil {
-		// A later version may have changed the type of a field: then it is refused, not corrupt.
-		var head struct {
-			Format  string
-			Version int
+	m, ok := scanManifest(data)
+	if !ok {
+		m = &Manifest{}
+		if err := json.Unmarshal(data, m); err != nil {
+			// A later version may have changed the type of a field: then it is refused, not corrupt.
+			var head struct {
+				Format  string
+				Version int
+			}
+			if _ = json.Unmarshal(data, &head); head.Format != Format || head.Version <= FormatVersion {
+				return nil, corrupt("%w", short(err))
+			}
+			m.Format, m.Version = head.Format, head.Version
 		}
-		if _ = json.Unmarshal(data, &head); head.Format != Format || head.Version <= FormatVersion {
-			return nil, corrupt("%w", short(err))
-		}
-		m.Format, m.Version = head.Format, head.Version
 	}
 	switch {
 	case m.Format != Format:
@@ -249,13 +252,14 @@ func Decode(month utc.Month, data []byte) (*Manifest, error) {
 	case m.Points == nil:
 		return nil, corrupt("it has no list of points")
 	}
+	dir := DirOf(month)
 	paths := make(map[object.Key]int32, len(m.Points))
 	for i := range m.Points {
 		e := &m.Points[i]
 		if i > 0 && e.ID <= m.Points[i-1].ID {
 			return nil, corrupt("point %d follows point %d: want ascending ids, none twice", e.ID, m.Points[i-1].ID)
 		}
-		if err := e.check(month); err != nil {
+		if err := e.check(month, dir); err != nil {
 			return nil, corrupt("point %d: %w", e.ID, err)
 		}
 		if e.Path == "" {
@@ -321,8 +325,8 @@ const maxETag = 1024
 // control reports whether a terminal, or a header of HTTP, may take r for a command.
 func control(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 
-// check says what in the entry contradicts itself or the month, if anything.
-func (e *Entry) check(month utc.Month) error {
+// check says what in the entry contradicts itself or the month, whose files are in dir, if anything.
+func (e *Entry) check(month utc.Month, dir string) error {
 	if len(e.Days) != month.Len() {
 		return fmt.Errorf("%d days, %s has %d", len(e.Days), month, month.Len())
 	}
@@ -356,7 +360,6 @@ func (e *Entry) check(month utc.Month) error {
 	if err := e.Path.Check(); err != nil {
 		return err
 	}
-	dir := DirOf(month)
 	switch name := strings.TrimPrefix(string(e.Path), dir); {
 	case !strings.HasPrefix(string(e.Path), dir) || path.Ext(name) != ".parquet" || path.Base(name) == ".parquet":
 		return fmt.Errorf("path %.200q is not %s<name>.parquet", e.Path, dir)

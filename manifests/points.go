@@ -56,16 +56,19 @@ func DecodePoints(data []byte) (*Catalog, error) {
 		return fault.Hint(fault.Errorf(fault.Corrupt, "%s: %w", PointsKey, fmt.Errorf(format, a...)),
 			"`etl repair --dry-run` shows how it would be written anew, from the manifests and the source")
 	}
-	c := &Catalog{}
-	if err := json.Unmarshal(data, c); err != nil {
-		var head struct {
-			Format  string
-			Version int
+	c, ok := scanPoints(data)
+	if !ok {
+		c = &Catalog{}
+		if err := json.Unmarshal(data, c); err != nil {
+			var head struct {
+				Format  string
+				Version int
+			}
+			if _ = json.Unmarshal(data, &head); head.Format != PointsFormat || head.Version <= PointsVersion {
+				return nil, corrupt("%w", short(err))
+			}
+			c.Format, c.Version = head.Format, head.Version
 		}
-		if _ = json.Unmarshal(data, &head); head.Format != PointsFormat || head.Version <= PointsVersion {
-			return nil, corrupt("%w", short(err))
-		}
-		c.Format, c.Version = head.Format, head.Version
 	}
 	switch {
 	case c.Format != PointsFormat:

@@ -49,7 +49,11 @@ func (l *Lake) ask(ctx context.Context) (*news, error) {
 	}
 	if l.o.Source != nil {
 		g.Go(func() error {
-			points, rejects, err := l.o.Source.Points(gctx)
+			list := l.o.Source.Points
+			if s, ok := l.o.Source.(source.Lister); ok {
+				list = s.List
+			}
+			points, rejects, err := list(gctx)
 			if err != nil {
 				return err
 			}
@@ -64,14 +68,14 @@ func (l *Lake) ask(ctx context.Context) (*news, error) {
 }
 
 // knows reports whether the news say nothing new.
-func (l *Lake) knows(n *news) bool {
-	return l.catalog != nil && !l.strangers && sameCatalog(l.catalog, n.catalog) && samePoints(l.heard, n.points) && slices.Equal(l.groups, n.groups)
+func (k *learnt) knows(n *news) bool {
+	return k.catalog != nil && sameCatalog(k.catalog, n.catalog) && samePoints(k.heard, n.points) && slices.Equal(k.groups, n.groups)
 }
 
 // learn brings points, groups and catalog up to date and reports whether any of
 // them has changed.
 func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
-	if l.knows(n) {
+	if !l.strangers && l.knows(n) {
 		return false, nil
 	}
 	if l.catalog == nil && n.rejects > 0 {

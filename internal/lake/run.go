@@ -81,10 +81,13 @@ type Explanation struct {
 
 // plan is a statement and all that has to be local before it can run.
 type plan struct {
-	stmt  *statement
-	tier  Tier
-	scans []scan
-	why   string // where nothing could be read off its plan
+	stmt *statement
+	sql  string // the statement as it runs: see simplify
+	tier Tier
+	// verdict is to come while the query is done by what may have changed.
+	verdict *verdict
+	scans   []scan
+	why     string // where nothing could be read off its plan
 	// pastBad goes past months whose manifests can not be read: whoever sets it looks
 	// at the catalog's Bad.
 	pastBad bool
@@ -135,7 +138,9 @@ const attempts = 4
 func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, err := l.prepare(ctx, q, l.choose)
+	h := l.listen(ctx, q.SQL)
+	defer h.stop()
+	p, err := l.prepare(ctx, q, h, l.choose)
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
 	}
@@ -183,35 +188,6 @@ func (l *Lake) statement(ctx context.Context, q Query) (*plan, error) {
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--tier cold needs a store"), "give --store r2://BUCKET or file:DIR")
 	}
 	return p, nil
-}
-
-// ahead does something with a plan by what the session knows while it hears the
-// news: most of the time of a query is waiting for those. again says that the
-// session has learnt something by which it has to be done again, or for the
-// first time; else the error is that of f.
-func (l *Lake) ahead(ctx context.Context, p *plan, f func(context.Context, *plan) error) (again bool, err error) {
-	var n *news
-	var g errgroup.Group
-	g.Go(func() (err error) {
-		n, err = l.ask(ctx)
-		return err
-	})
-	if l.catalog != nil {
-		err = f(ctx, p)
-	}
-	lap := time.Now()
-	defer func() { p.stats.Catalog += time.Since(lap) }()
-	if err := g.Wait(); err != nil {
-		return false, err
-	}
-	if l.knows(n) {
-		return false, err
-	}
-	if err := l.done(ctx, errStale); err != nil {
-		return false, err
-	}
-	_, err = l.learn(ctx, n)
-	return err == nil, err
 }
 
 // choose works out scans, files and hot ranges anew.
@@ -409,23 +385,24 @@ func guardRows(rows, limit int64) error {
 		humanize.Comma(rows), humanize.Comma(limit)), narrow)
 }
 
-// prepare does f, which is choose or chooseAndBring, by what the tiers say now.
-// The caller calls done when it is through with the plan, also after an error.
-func (l *Lake) prepare(ctx context.Context, q Query, f func(context.Context, *plan) error) (*plan, error) {
+// prepare does f, which is choose and what follows it, by what the tiers say now;
+// nothing for a statement that names no table. The caller calls done when it is
+// through with the plan, also after an error.
+func (l *Lake) prepare(ctx context.Context, q Query, h *hearing, f func(context.Context, *plan) error) (*plan, error) {
 	p, err := l.statement(ctx, q)
 	if err != nil || len(p.stmt.Tables) == 0 {
 		return p, err
 	}
-	return p, l.settle(ctx, p, f)
+	return p, l.settle(ctx, p, h, f)
 }
 
 // settle does f with a plan until it was done by what the tiers say.
-func (l *Lake) settle(ctx context.Context, p *plan, f func(context.Context, *plan) error) error {
+func (l *Lake) settle(ctx context.Context, p *plan, h *hearing, f func(context.Context, *plan) error) error {
 	// INVARIANT: what is answered was planned by a catalog that a listing has shown
 	// which began after the query did, and after the last row was extracted of a
 	// day that has ended.
 	known := l.catalog != nil
-	again, err := l.ahead(ctx, p, f)
+	again, err := l.ahead(ctx, p, h, f)
 	if again {
 		if known {
 			p.stats.Replans++
@@ -678,9 +655,10 @@ type Rows struct {
 // Rows runs a query and returns its first rows, limit at most.
 func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 	r := &Rows{}
-	err := l.run(ctx, q, func(p *plan) error {
+	err := l.run(ctx, q, func(ctx context.Context, p *plan) error {
+		r.Cells, r.More = nil, false
 		var err error
-		if r.Columns, err = l.describe(ctx, p.stmt.SQL); err != nil {
+		if r.Columns, err = l.describe(ctx, p.sql); err != nil {
 			return err
 		}
 		cells, names := make([]string, len(r.Columns)), make([]string, len(r.Columns))
@@ -689,7 +667,7 @@ func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 			cells[i] = fmt.Sprintf("CAST(c%d AS VARCHAR)", i)
 		}
 		rows, err := l.conn.QueryContext(ctx, fmt.Sprintf("SELECT %s FROM (%s\n) lake_result(%s) LIMIT %d",
-			strings.Join(cells, ", "), p.stmt.SQL, strings.Join(names, ", "), limit+1))
+			strings.Join(cells, ", "), p.sql, strings.Join(names, ", "), limit+1))
 		if err != nil {
 			return err
 		}
@@ -777,16 +755,17 @@ func (f Format) options() string {
 // After an error w may have been given a part.
 func (l *Lake) Write(ctx context.Context, q Query, w io.Writer, f Format) (Stats, error) {
 	var stats Stats
-	err := l.run(ctx, q, func(p *plan) error {
-		n, err := l.copyTo(ctx, p.stmt.SQL, w, f)
+	err := l.run(ctx, q, func(ctx context.Context, p *plan) error {
+		n, err := l.copyTo(ctx, p, w, f)
 		p.stats.Rows = n
 		return err
 	}, &stats)
 	return stats, err
 }
 
-// copyTo lets DuckDB copy the result of a statement through a named pipe to w.
-func (l *Lake) copyTo(ctx context.Context, text string, w io.Writer, f Format) (int64, error) {
+// copyTo lets DuckDB copy the result of a plan through a named pipe to w, where
+// it waits for the verdict.
+func (l *Lake) copyTo(ctx context.Context, p *plan, w io.Writer, f Format) (int64, error) {
 	l.files++
 	path := filepath.Join(l.pins.Dir(), fmt.Sprintf("result-%d", l.files))
 	if err := unix.Mkfifo(path, 0o600); err != nil {
@@ -808,14 +787,14 @@ func (l *Lake) copyTo(ctx context.Context, text string, w io.Writer, f Format) (
 	defer cancel(nil)
 	copied := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(w, r)
+		err := p.verdict.pass(w, r)
 		if err != nil { // nobody reads any more, such as `| head`
 			cancel(err)
 			_, _ = io.Copy(io.Discard, r)
 		}
 		copied <- err
 	}()
-	res, err := l.conn.ExecContext(ctx, "COPY (\n"+text+"\n) TO "+quote(path)+" ("+f.options()+", USE_TMP_FILE false)")
+	res, err := l.conn.ExecContext(ctx, "COPY (\n"+p.sql+"\n) TO "+quote(path)+" ("+f.options()+", USE_TMP_FILE false)")
 	hold.Close()
 	if werr := <-copied; werr != nil {
 		return 0, writeError{werr}
@@ -832,16 +811,25 @@ type writeError struct{ error }
 
 func (e writeError) Unwrap() error { return e.error }
 
-// run prepares a query, does something with it and lets go of what it needed.
-func (l *Lake) run(ctx context.Context, q Query, f func(*plan) error, stats *Stats) error {
+// run prepares a query, answers it by f and lets go of what it needed. f may be
+// called again if what it was done by has changed, and what it did then does not
+// count: what it gives away goes through p.verdict.
+func (l *Lake) run(ctx context.Context, q Query, f func(context.Context, *plan) error, stats *Stats) error {
+	h := l.listen(ctx, q.SQL)
+	defer h.stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, err := l.prepare(ctx, q, l.chooseAndBring)
+	p, err := l.prepare(ctx, q, h, func(ctx context.Context, p *plan) error {
+		if err := l.chooseAndBring(ctx, p); err != nil {
+			return err
+		}
+		return l.answer(ctx, p, f)
+	})
+	if err == nil && len(p.stmt.Tables) == 0 {
+		err = l.answer(ctx, p, f)
+	}
 	if err == nil {
-		lap := time.Now()
-		p.stmt.SQL = l.simplify(ctx, p)
-		err = f(p)
-		p.stats.Run, p.stats.Total = time.Since(lap), time.Since(p.start)
+		p.stats.Total = time.Since(p.start)
 		*stats = p.stats
 	}
 	return errors.Join(userError(ctx, err), l.done(ctx, err))

@@ -145,7 +145,9 @@ func (l *Lake) Scan(ctx context.Context, q tiers.Query, f func(point int32, part
 	defer l.mu.Unlock()
 	r := &scanRun{l: l, q: q, f: f, rest: q.Points}
 	p := &plan{pastBad: true}
-	err := l.settle(ctx, p, r.chunks)
+	h := l.listen(ctx, "samples")
+	defer h.stop()
+	err := l.settle(ctx, p, h, r.chunks)
 	return cmp.Or(userError(ctx, err), l.done(ctx, err))
 }
 
@@ -181,6 +183,9 @@ func (r *scanRun) chunks(ctx context.Context, p *plan) error {
 	files, bad, err := l.soundFiles(ctx, p)
 	if err != nil {
 		return err
+	}
+	if !p.verdict.passed() { // what was handed on can not be taken back
+		return errStale
 	}
 	n := len(r.rest)
 	if p.hot != nil && p.hot.rows > hotChunk {

@@ -90,7 +90,7 @@ func (l *Lake) Exec(ctx context.Context, text string) (what string, err error) {
 		return "", err
 	}
 	made := "made temporary " + strings.ToLower(kind) + " " + name
-	create := func(text string) error {
+	create := func(ctx context.Context, text string) error {
 		return l.exec(ctx, fmt.Sprintf("CREATE OR REPLACE TEMP %s %s AS %s", kind, ident(name), text))
 	}
 	if kind == "VIEW" {
@@ -100,10 +100,12 @@ func (l *Lake) Exec(ctx context.Context, text string) (what string, err error) {
 		if err != nil {
 			return "", err
 		}
-		return made, userError(ctx, create(s.SQL))
+		return made, userError(ctx, create(ctx, s.SQL))
 	}
 	var stats Stats
-	return made, l.run(ctx, Query{SQL: query}, func(p *plan) error { return create("FROM (" + p.stmt.SQL + "\n) lake_result") }, &stats)
+	return made, l.run(ctx, Query{SQL: query}, func(ctx context.Context, p *plan) error {
+		return create(ctx, "FROM ("+p.sql+"\n) lake_result")
+	}, &stats)
 }
 
 // free refuses the names of the lake's own views.

@@ -8,6 +8,7 @@ package source
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -240,6 +241,35 @@ type Grouper interface {
 	// Groups calls f for each member of each group, in order of (name, point). A
 	// source without the table has no groups.
 	Groups(ctx context.Context, f func(name string, point int32)) error
+}
+
+// Lister lists the points for those who ask again and again (a type assertion finds it).
+type Lister interface {
+	// List is Points, but for each gap between the ids of the points table it takes
+	// one seek, and one more for each orphan in it; Points takes one for each id,
+	// and seeks are billed. It need not see rows whose id is a fraction between
+	// two neighbouring ids: the jobs, which record rejects, call Points.
+	List(context.Context) ([]sample.Point, []sample.Reject, error)
+}
+
+// Gap is the ids between two others, both exclusive.
+type Gap struct{ After, Before int64 }
+
+// Gaps are those of the ids of the points, which are ascending, within the ids
+// that a point can have.
+func Gaps(points []sample.Point) []Gap {
+	var gaps []Gap
+	after := int64(math.MinInt32) - 1
+	for _, p := range points {
+		if id := int64(p.ID); id > after+1 {
+			gaps = append(gaps, Gap{after, id})
+		}
+		after = int64(p.ID)
+	}
+	if after < math.MaxInt32 {
+		gaps = append(gaps, Gap{after, math.MaxInt32 + 1})
+	}
+	return gaps
 }
 
 // Latester finds newest samples (a type assertion finds it).

@@ -22,6 +22,7 @@ var (
 	_ source.Source       = (*Source)(nil)
 	_ source.Summarizer   = (*Source)(nil)
 	_ source.Grouper      = (*Source)(nil)
+	_ source.Lister       = (*Source)(nil)
 	_ source.Registrar    = (*Source)(nil)
 	_ source.TimeTraveler = (*Source)(nil)
 	_ source.Latester     = (*Source)(nil)
@@ -88,6 +89,30 @@ func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, e
 	if err != nil {
 		return nil, nil, err
 	}
+	return s.unite(ctx, doing, t, points, ids, odd)
+}
+
+// List implements source.Lister, by as many requests. Names and text are as at Points.
+func (s *Source) List(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
+	const doing = "list the points"
+	t, err := s.inspected(ctx, doing)
+	if err != nil {
+		return nil, nil, err
+	}
+	points, err := s.listPoints(ctx, doing, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	ids, odd, err := s.gapScan(ctx, doing, source.Gaps(points))
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.unite(ctx, doing, t, points, ids, odd)
+}
+
+// unite adds those ids to the points that are not among them, and finds the
+// rejects; odd is as skipScan returns it.
+func (s *Source) unite(ctx context.Context, doing string, t *source.Tables, points []sample.Point, ids []int32, odd []int64) ([]sample.Point, []sample.Reject, error) {
 	known := len(points)
 	for _, id := range ids {
 		if _, ok := slices.BinarySearchFunc(points[:known], id, byID); !ok {
@@ -227,26 +252,9 @@ func (s *Source) skipScan(ctx context.Context, doing string) (ids []int32, odd [
 			return nil, nil, err
 		}
 		rows := answers[0].rows
-		if err := answers[0].check(doing, 1); err != nil {
-			return nil, nil, err
-		}
 		known := len(ids)
-		for _, row := range rows {
-			id, err := literal(row[0])
-			if err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", doing, err)
-			}
-			switch id := id.(type) {
-			case int64:
-				ids = append(ids, int32(id))
-			case float64:
-				below := int64(math.Floor(id))
-				if n := len(odd); (n == 0 || odd[n-1] < below) && n < source.MaxStrays {
-					odd = append(odd, below)
-				}
-			default:
-				return nil, nil, unexpected(doing, row)
-			}
+		if ids, odd, err = sortIDs(doing, &answers[0], ids, odd); err != nil {
+			return nil, nil, err
 		}
 		if len(rows) < limit {
 			return ids, odd, nil
@@ -260,6 +268,64 @@ func (s *Source) skipScan(ctx context.Context, doing string) (ids []int32, odd [
 		}
 	}
 }
+
+// sortIDs adds the ids of an answer of one column, ascending, to ids and to odd.
+func sortIDs(doing string, a *answer, ids []int32, odd []int64) ([]int32, []int64, error) {
+	if err := a.check(doing, 1); err != nil {
+		return nil, nil, err
+	}
+	for _, row := range a.rows {
+		id, err := literal(row[0])
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", doing, err)
+		}
+		switch id := id.(type) {
+		case int64:
+			ids = append(ids, int32(id))
+		case float64:
+			below := int64(math.Floor(id))
+			if n := len(odd); (n == 0 || odd[n-1] < below) && n < source.MaxStrays {
+				odd = append(odd, below)
+			}
+		default:
+			return nil, nil, unexpected(doing, row)
+		}
+	}
+	return ids, odd, nil
+}
+
+// gapScan is skipScan within gaps: a billed row for each of them, a seek and one
+// for each id that is in one. Where the gaps or the ids are more than one
+// statement takes, which are tables that no one keeps, it is skipScan itself.
+func (s *Source) gapScan(ctx context.Context, doing string, gaps []source.Gap) (ids []int32, odd []int64, err error) {
+	if len(gaps) > s.sizes.named/2 {
+		return s.skipScan(ctx, doing)
+	}
+	list := []byte{'['}
+	for i, g := range gaps {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = fmt.Appendf(list, "[%d,%d]", g.After, g.Before)
+	}
+	answers, limit, err := s.ask(ctx, doing, s.sizes.ids, func(limit int) []cloudflare.Statement {
+		return one(fmt.Sprintf(gapScan, literalOf("id", ""), limit), string(append(list, ']')))
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(answers[0].rows) >= limit {
+		return s.skipScan(ctx, doing)
+	}
+	return sortIDs(doing, &answers[0], nil, nil)
+}
+
+const gapScan = `WITH RECURSIVE ids(id, before) AS (
+	SELECT (SELECT point_id FROM timeseries WHERE point_id > json_extract(g.value, '$[0]') AND point_id < json_extract(g.value, '$[1]') ORDER BY point_id LIMIT 1),
+		json_extract(g.value, '$[1]') FROM json_each(?1) g
+	UNION ALL
+	SELECT (SELECT point_id FROM timeseries WHERE point_id > ids.id AND point_id < ids.before ORDER BY point_id LIMIT 1), before FROM ids WHERE ids.id IS NOT NULL)
+SELECT %s FROM ids WHERE id IS NOT NULL ORDER BY id LIMIT %d`
 
 func skipScan(from string, limit int) string {
 	return fmt.Sprintf(`WITH RECURSIVE ids(id) AS (

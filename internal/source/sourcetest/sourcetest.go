@@ -12,6 +12,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +49,7 @@ func Run(t *testing.T, open func(*testing.T) Harness) {
 		{"Info", testInfo},
 		{"Points", testPoints},
 		{"PointsRejects", testPointsRejects},
+		{"List", testList},
 		{"ReadHalfOpenDays", testReadHalfOpen},
 		{"ReadValues", testReadValues},
 		{"ReadRejects", testReadRejects},
@@ -333,6 +335,52 @@ func testPointsRejects(t *testing.T, h Harness) {
 	if _, rejects, err = h.Source.Points(t.Context()); err != nil || len(rejects) != source.MaxStrays {
 		t.Errorf("%d rejects, want %d at most; %v", len(rejects), source.MaxStrays, err)
 	}
+}
+
+// testList: List says what Points says, wherever the ids that the points table
+// lacks lie, but that it may not see fractions between two neighbouring ids.
+func testList(t *testing.T, h Harness) {
+	l, ok := h.Source.(source.Lister)
+	if !ok {
+		t.Skip("not a Lister")
+	}
+	same := func(what string, unseen int) {
+		t.Helper()
+		ps, rejects, err := h.Source.Points(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, gotRejects, err := l.List(t.Context())
+		if err != nil || !reflect.DeepEqual(got, ps) {
+			t.Errorf("%s: %+v, %v; Points says %+v", what, got, err, ps)
+		}
+		if n := len(rejects) - len(gotRejects); n < 0 || n > unseen {
+			t.Errorf("%s: rejects %v, Points has %v", what, gotRejects, rejects)
+		}
+	}
+	same("nothing", 0)
+	insert(h, t, row(math.MinInt32, 5, 1), row(7, d0.Start(), 1), row(8, d0.Start(), 1), row(math.MaxInt32, 5, 1))
+	same("orphans alone", 0)
+	h.Exec(t, "INSERT INTO points (id, name) VALUES (1, 'a'), (2, 'b'), (3, 'c'), (6, 'f'), (9, 'i')")
+	insert(h, t, row(2, d0.Start(), 1), row(5, d0.Start(), 1), row(100, d0.Start(), 1), row(101, d0.Start()+1, 1), row(0, d0.Start(), 1))
+	same("orphans in gaps", 0)
+	h.Exec(t, "INSERT INTO timeseries (point_id, timestamp) VALUES (4.5, 1), (4.5, 2), (5.5, 3), (99.5, 4), (100.5, 5), (3000000000, 6), (-3000000000, 7), ('x', 8)")
+	same("rejects in gaps", 0)
+	h.Exec(t, "INSERT INTO timeseries (point_id, timestamp) VALUES (2.5, 1)")
+	same("a fraction between neighbours", 1)
+	h.Exec(t, "INSERT INTO points (id, name) VALUES (2147483647, 'last'), (-2147483648, 'first')")
+	same("the first and the last id", 1)
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		id := rnd.Int32N(40)
+		if rnd.IntN(2) == 0 {
+			h.Exec(t, fmt.Sprintf("INSERT INTO points (id, name) VALUES (%d, 'p%d') ON CONFLICT DO NOTHING", id, id))
+		} else {
+			h.Exec(t, fmt.Sprintf("INSERT INTO timeseries (point_id, timestamp) VALUES (%d, 1) ON CONFLICT DO NOTHING", id))
+		}
+	}
+	h.Exec(t, "DELETE FROM timeseries WHERE typeof(point_id) = 'real'")
+	same("any ids", 0)
 }
 
 func testReadHalfOpen(t *testing.T, h Harness) {

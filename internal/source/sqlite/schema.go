@@ -113,8 +113,39 @@ const skipScan = `WITH RECURSIVE ids(id) AS (
 	SELECT (SELECT point_id FROM timeseries WHERE point_id > ids.id ORDER BY point_id LIMIT 1) FROM ids WHERE ids.id < 2147483647)
 SELECT id FROM ids WHERE id <= 2147483647`
 
+// nextID is the first id between two others.
+const nextID = "SELECT point_id FROM timeseries WHERE point_id > ? AND point_id < ? ORDER BY point_id LIMIT 1"
+
 // Points implements source.Source. A name that is NULL or no text is given as "".
 func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
+	return s.points(ctx, func(c *conn, known []sample.Point, f func(*sqlite.Stmt) error) error {
+		return query(c, skipScan, f)
+	})
+}
+
+// List implements source.Lister. Names are as at Points.
+func (s *Source) List(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
+	return s.points(ctx, func(c *conn, known []sample.Point, f func(*sqlite.Stmt) error) error {
+		for _, g := range source.Gaps(known) {
+			var after any = g.After
+			for after != nil {
+				from := after
+				after = nil
+				if err := query(c, nextID, func(st *sqlite.Stmt) error {
+					after = cell(st, 0)
+					return f(st)
+				}, from, g.Before); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// points is Points with a scan that calls f for each id in timeseries, or for
+// those of them that are not known.
+func (s *Source) points(ctx context.Context, scan func(c *conn, known []sample.Point, f func(*sqlite.Stmt) error) error) ([]sample.Point, []sample.Reject, error) {
 	var points []sample.Point
 	var rejects []sample.Reject
 	err := s.read(ctx, "list the points", func(c *conn, t *source.Tables) error {
@@ -122,9 +153,9 @@ func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, e
 		if points, err = listPoints(c, t); err != nil {
 			return err
 		}
-		known := len(points)
+		known := points[:len(points):len(points)]
 		var odd []float64 // ids that are no integers, between those that are
-		if err := query(c, skipScan, func(st *sqlite.Stmt) error {
+		if err := scan(c, known, func(st *sqlite.Stmt) error {
 			if st.ColumnType(0) != sqlite.TypeInteger {
 				if len(odd) < source.MaxStrays {
 					odd = append(odd, st.ColumnFloat(0))
@@ -132,14 +163,16 @@ func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, e
 				return nil
 			}
 			id := int32(st.ColumnInt64(0))
-			if _, ok := slices.BinarySearchFunc(points[:known], id, byID); !ok {
+			if _, ok := slices.BinarySearchFunc(known, id, byID); !ok {
 				points = append(points, sample.Point{ID: id, Name: source.OrphanName(id), Orphan: true})
 			}
 			return nil
 		}); err != nil {
 			return err
 		}
-		slices.SortFunc(points, func(a, b sample.Point) int { return byID(a, b.ID) })
+		if len(points) > len(known) {
+			slices.SortFunc(points, func(a, b sample.Point) int { return byID(a, b.ID) })
+		}
 
 		wheres := []string{"point_id < -2147483648", "point_id > 2147483647"}
 		if t.NullKey {

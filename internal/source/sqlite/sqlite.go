@@ -69,6 +69,7 @@ var (
 	_ source.Migrator   = (*Source)(nil)
 	_ source.Summarizer = (*Source)(nil)
 	_ source.Grouper    = (*Source)(nil)
+	_ source.Lister     = (*Source)(nil)
 	_ source.Pruner     = (*Source)(nil)
 	_ source.Restorer   = (*Source)(nil)
 )

@@ -767,6 +767,15 @@ func BenchmarkPoints(b *testing.B) {
 	}
 }
 
+func BenchmarkList(b *testing.B) {
+	s := open(b, benchPath(b), Options{})
+	for b.Loop() {
+		if ps, _, err := s.List(b.Context()); err != nil || len(ps) != benchPoints {
+			b.Fatal(len(ps), err)
+		}
+	}
+}
+
 func BenchmarkClaimConfirm2000(b *testing.B) {
 	_, s := migrated(b)
 	var sl []source.Slice
