@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // --tz, on machines that have no zones
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
