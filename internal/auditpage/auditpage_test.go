@@ -106,11 +106,16 @@ func unpack(t testing.TB, page string) (header, *jobs.AuditReport) {
 		listed = append(listed, varint(16))
 		var due int32
 		for range days {
-			d := jobs.AuditDay{State: states[columns[17][0]]}
-			columns[17] = columns[17][1:]
+			var d jobs.AuditDay
 			due += int32(signed(18))
 			d.Expected = due
 			d.Present = due - int32(signed(19))
+			if s := columns[17][0]; s == 0 {
+				d.State = likely(d)
+			} else {
+				d.State = states[s-1]
+			}
+			columns[17] = columns[17][1:]
 			p.Days = append(p.Days, d)
 		}
 		r.Points = append(r.Points, p)

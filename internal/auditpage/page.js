@@ -46,8 +46,8 @@
     const n = h.names.length, days = Math.max(h.dayStarts.length - 1, 0);
     const report = {
       ...h, days, points: [],
-      state: state.bytes, // of day d of point i at i * days + d, as the rest
-      present: new Int32Array(n * days), expected: new Int32Array(n * days), cls: new Uint8Array(n * days),
+      // of day d of point i at i * days + d
+      state: new Uint8Array(n * days), present: new Int32Array(n * days), expected: new Int32Array(n * days), cls: new Uint8Array(n * days),
     };
     let id = 0;
     for (let i = 0; i < n; i++) {
@@ -66,8 +66,9 @@
       for (let k = i * days, before = 0; k < (i + 1) * days; k++) {
         const want = report.expected[k] = before += due.int();
         const have = report.present[k] = want - lack.int();
-        report.cls[k] = classOf(state.bytes[k], have, want);
-        if (state.bytes[k] === 4) p.notArchived++;
+        const s = report.state[k] = state.bytes[k] === 0 ? likely(have, want) : state.bytes[k] - 1;
+        report.cls[k] = classOf(s, have, want);
+        if (s === 4) p.notArchived++;
       }
       const unit = p.interval > 0 ? p.interval : 1000;
       let at = p.from;
@@ -91,6 +92,12 @@
     }
     for (const q of h.quality) report.points[q.point].quality.push(q);
     return report;
+  }
+
+  // likely is the state of a day going by its numbers, as in pack.go.
+  function likely(present, expected) {
+    if (expected === 0) return present > 0 ? 5 : 0;
+    return present >= expected ? 1 : present > 0 ? 2 : 3;
   }
 
   function classOf(state, present, expected) {
@@ -219,7 +226,7 @@
 
     const systems = [...new Set(points.map(p => p.system).filter(s => s))].sort(byName.compare);
     el('system-label').hidden = systems.length < 2;
-    system.append(make('option', { value: '' }, 'all'));
+    system.append(make('option', { value: '' }, 'all systems'));
     systems.forEach((s, i) => system.append(make('option', { value: String(i + 1) }, visible(s))));
 
     function choose() {
@@ -252,18 +259,18 @@
 
     function layout() {
       if (map.hidden) return;
-      const w = map.clientWidth;
       g.row = dense ? 4 : 20;
-      g.left = dense ? 14 : Math.round(w < 620 ? Math.min(150, w * 0.36) : Math.min(300, w * 0.27));
+      const full = g.top + rows.length * g.row + g.bottom;
+      map.style.height = `${Math.max(140, Math.min(full, Math.max(300, Math.round(window.innerHeight * 0.74))))}px`;
+      room.style.height = `${full}px`;
+      room.style.width = '100%';
+      const w = map.clientWidth; // less the scroll bar, now that it is there
+      g.left = dense ? 14 : Math.round(w < 620 ? Math.min(150, w * 0.36) : Math.min(300, w * 0.31));
       g.right = dense ? 14 : w < 620 ? 58 : report.fast ? 78 : 122;
       const fit = Math.max((w - g.left - g.right) / Math.max(days, 1), 2.2);
       g.cell = Math.min(fit, 34) * zoom;
-      const full = g.top + rows.length * g.row + g.bottom;
-      g.h = Math.max(140, Math.min(full, Math.max(300, Math.round(window.innerHeight * 0.74))));
-      map.style.height = `${g.h}px`;
       const wide = g.left + days * g.cell + g.right;
-      room.style.width = wide > w + 1 ? `${Math.ceil(wide)}px` : '100%';
-      room.style.height = `${full}px`;
+      if (wide > w + 1) room.style.width = `${Math.ceil(wide)}px`;
       g.w = map.clientWidth;
       g.h = map.clientHeight;
       g.k = window.devicePixelRatio || 1;
@@ -364,9 +371,9 @@
           if (c === OUTSIDE) {
             ctx.fillRect(x, top + (h >> 1), width, Math.max(1, Math.round(k / 2)));
           } else if (c === EMPTY && !dense) {
-            const third = Math.round(h * 0.38);
-            ctx.fillRect(x, top, width, third);
-            ctx.fillRect(x, top + h - third, width, third);
+            const half = (h - Math.max(1, px(2))) >> 1; // a slit
+            ctx.fillRect(x, top, width, half);
+            ctx.fillRect(x, top + h - half, width, half);
           } else {
             ctx.fillRect(x, top, width, h);
           }
@@ -454,8 +461,9 @@
       if (step > 0) {
         ctx.textAlign = 'center';
         for (let d = d0; d < d1; d++) {
-          const n = Number(dayNumber[d]);
-          if (step === 1 || n === 1 || n % step === 0 && n + step / 2 <= 31) ctx.fillText(String(n), (X(d) + X(d + 1) - seam) / 2, px(base + 21));
+          const n = Number(dayNumber[d]), x = (X(d) + X(d + 1) - seam) / 2;
+          if (step > 1 && (n % step !== 0 || n + step / 2 > 31) && (n !== 1 || step > 5)) continue;
+          if (x + px(7) <= X(days)) ctx.fillText(String(n), x, px(base + 21));
         }
       }
       ctx.restore();
@@ -774,7 +782,7 @@
         box.replaceChildren(make('table', { 'aria-labelledby': 'gaps-title', id: 'gap-table' },
           make('thead', {}, make('tr', {}, head('After', 'time'), make('th', { scope: 'col' }, 'Before'), head('Length', 'length', 'num'), make('th', { scope: 'col', class: 'num' }, 'Missing'))), body));
         if (cut.length < list.length) box.append(make('button', { type: 'button', class: 'more', id: 'all-gaps', click: () => { all = true; build('by-time'); } }, `Show all ${comma(list.length)}`));
-        const rest = p.gapCount - list.filter(x => !x.known).length;
+        const rest = report.omitted > 0 ? p.gapCount - list.filter(x => !x.known).length : 0;
         if (rest > 0) box.append(make('p', { class: 'none' }, `${count(rest, 'shorter gap is', 'shorter gaps are')} not listed, to keep this page small; etl audit --json lists all.`));
         if (focus) el(focus)?.focus();
       };
@@ -799,7 +807,7 @@
           const x = round(d * w), wide = round((e - d) * w);
           const y = c === OUTSIDE ? 4.6 : 0, high = c === OUTSIDE ? 0.8 : H;
           let path = `M${x} ${y}h${wide}v${high}h${-wide}z`;
-          if (c === EMPTY) path = `M${x} 0h${wide}v3.8h${-wide}zM${x} 6.2h${wide}v3.8h${-wide}z`;
+          if (c === EMPTY) path = `M${x} 0h${wide}v4.2h${-wide}zM${x} 5.8h${wide}v4.2h${-wide}z`;
           paths.set(c, (paths.get(c) || '') + path);
           d = e;
         }
