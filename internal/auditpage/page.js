@@ -261,13 +261,13 @@
       if (map.hidden) return;
       g.row = dense ? 4 : 20;
       const full = g.top + rows.length * g.row + g.bottom;
-      map.style.height = `${Math.max(140, Math.min(full, Math.max(300, Math.round(window.innerHeight * 0.74))))}px`;
+      map.style.height = `${Math.max(120, Math.min(full, Math.max(300, Math.round(window.innerHeight * 0.74))))}px`;
       room.style.height = `${full}px`;
       room.style.width = '100%';
       const w = map.clientWidth; // less the scroll bar, now that it is there
       g.left = dense ? 14 : Math.round(w < 620 ? Math.min(150, w * 0.36) : Math.min(300, w * 0.31));
       g.right = dense ? 14 : w < 620 ? 58 : report.fast ? 78 : 122;
-      const fit = Math.max((w - g.left - g.right) / Math.max(days, 1), 2.2);
+      const fit = Math.max((w - g.left - g.right) / Math.max(days, 1), 1.5);
       g.cell = Math.min(fit, 34) * zoom;
       const wide = g.left + days * g.cell + g.right;
       if (wide > w + 1) room.style.width = `${Math.ceil(wide)}px`;
@@ -345,10 +345,10 @@
       const px = v => Math.round(v * k);
       const X = d => Math.round((g.left - sx + d * g.cell) * k); // left edge of a day
       const Y = r => Math.round((g.top - sy + r * g.row) * k);
-      const d0 = Math.max(0, Math.floor(sx / g.cell)), d1 = Math.min(days, Math.ceil((sx + g.w - g.left) / g.cell));
+      const d0 = Math.max(0, Math.floor(sx / g.cell)), d1 = Math.min(days, Math.ceil((sx + g.w - g.left - g.right) / g.cell));
       const r0 = Math.max(0, Math.floor(sy / g.row)), r1 = Math.min(rows.length, Math.ceil((sy + g.h - g.top) / g.row));
-      const seam = g.cell >= 7 ? Math.max(1, Math.round(k)) : 0;
-      const gapY = dense ? 1 : px(3);
+      const seam = g.cell >= 7 && !dense ? Math.max(1, Math.round(k)) : 0;
+      const gapY = dense ? 0 : px(3);
       ctx.setTransform(1, 0, 0, 1, 0, 0);
       ctx.fillStyle = colors.card;
       ctx.fillRect(0, 0, canvas.width, canvas.height);
@@ -391,17 +391,18 @@
       if (cursor.shown) frame(cursor.row, cursor.day, colors.accent, 2);
 
       // What stays while the map scrolls: the names, the figures, the axis.
-      const right = g.left - sx + days * g.cell;
-      const statsAt = Math.max(Math.min(right + g.right, Math.max(g.w, right + g.right)), 0);
-      ctx.fillStyle = colors.card;
+      const right = g.left - sx + days * g.cell, statsAt = Math.min(right + g.right, g.w);
       if (!dense) {
+        ctx.fillStyle = colors.card;
         if (sx > 0) ctx.fillRect(0, 0, px(g.left - 4), canvas.height);
+        if (right + g.right > g.w + 1) ctx.fillRect(px(g.w - g.right), 0, canvas.width, canvas.height);
         ctx.font = `${px(12)}px ${colors.font}`;
         for (let r = r0; r < r1; r++) {
           const p = rows[r], y = Y(r + 0.5), marked = r === cursor.row && cursor.shown || hover && hover.row === r || p === open;
-          if (sx > 0 && marked) {
+          if (marked) {
             ctx.fillStyle = colors.soft;
-            ctx.fillRect(0, Y(r), px(g.left - 4), Y(r + 1) - Y(r));
+            if (sx > 0) ctx.fillRect(0, Y(r), px(g.left - 4), Y(r + 1) - Y(r));
+            if (right + g.right > g.w + 1) ctx.fillRect(px(g.w - g.right), Y(r), canvas.width, Y(r + 1) - Y(r));
           }
           if (p === open) {
             ctx.fillStyle = colors.accent;
@@ -420,20 +421,20 @@
       }
       ctx.fillStyle = colors.card;
       ctx.fillRect(0, 0, canvas.width, px(g.top - 2));
-      head(d0, d1, X, px, statsAt, sx);
+      head(d0, d1, X, px, statsAt);
     }
 
     // head draws the axis, and above it what all points shown lose each day.
-    function head(d0, d1, X, px, statsAt, sx) {
+    function head(d0, d1, X, px, statsAt) {
       const base = 34, high = 24;
       ctx.save();
       ctx.beginPath();
-      ctx.rect(px(g.left - 1), 0, canvas.width, px(g.top));
+      ctx.rect(px(g.left - 1), 0, px(g.w - g.left - g.right + 9), px(g.top));
       ctx.clip();
       ctx.fillStyle = colors.line;
       ctx.fillRect(X(d0), px(base), X(d1) - X(d0), Math.max(1, Math.round(g.k)));
       ctx.fillStyle = colors.lost;
-      const seam = g.cell >= 7 ? Math.max(1, Math.round(g.k)) : 0;
+      const seam = g.cell >= 7 && !dense ? Math.max(1, Math.round(g.k)) : 0;
       for (let d = d0; d < d1; d++) {
         if (lost[d] <= 0) continue;
         const h = Math.max(1, px(high * lost[d] / mostLost));
@@ -462,7 +463,7 @@
         ctx.textAlign = 'center';
         for (let d = d0; d < d1; d++) {
           const n = Number(dayNumber[d]), x = (X(d) + X(d + 1) - seam) / 2;
-          if (step > 1 && (n % step !== 0 || n + step / 2 > 31) && (n !== 1 || step > 5)) continue;
+          if (step > 1 && (n % step !== 0 || n + step / 2 > 31) && (n !== 1 || step > 2)) continue;
           if (x + px(7) <= X(days)) ctx.fillText(String(n), x, px(base + 21));
         }
       }
@@ -475,7 +476,7 @@
       ctx.textAlign = 'left';
       if (mostLost > 0) {
         const most = `at most ${percent(mostLost)}`;
-        ctx.fillText(g.left > 190 ? `missing, all points, ${most}` : 'missing, all points', px(14), px(base - 6));
+        ctx.fillText(g.left > 175 ? `missing each day, ${most}` : 'missing each day', px(14), px(base - 6));
       }
       ctx.textAlign = 'right';
       const full = g.right > 100;
@@ -492,7 +493,7 @@
       if (y < g.top - 2) return null;
       const r = Math.floor((y - g.top + map.scrollTop) / g.row);
       if (r < 0 || r >= rows.length) return null;
-      const d = x < g.left ? null : Math.floor((x - g.left + map.scrollLeft) / g.cell);
+      const d = x < g.left || x >= g.w - g.right + 2 ? null : Math.floor((x - g.left + map.scrollLeft) / g.cell);
       return { row: r, day: d !== null && d >= 0 && d < days ? d : null };
     }
     function over() {
@@ -537,7 +538,7 @@
       if (y < map.scrollTop) map.scrollTop = y;
       else if (y + g.row > map.scrollTop + g.h - g.top) map.scrollTop = y + g.row - (g.h - g.top) + 2;
       if (x < map.scrollLeft) map.scrollLeft = x;
-      else if (x + g.cell > map.scrollLeft + g.w - g.left) map.scrollLeft = x + g.cell - (g.w - g.left) + g.right;
+      else if (x + g.cell > map.scrollLeft + g.w - g.left - g.right) map.scrollLeft = x + g.cell - (g.w - g.left - g.right) + 2;
       // Another element each time, or a screen reader would say nothing.
       cell = cell === el('cell-a') ? el('cell-b') : el('cell-a');
       const p = rows[cursor.row];
@@ -594,10 +595,10 @@
     });
 
     function widen(by) {
-      const middle = (map.scrollLeft + (g.w - g.left) / 2) / g.cell;
+      const middle = (map.scrollLeft + (g.w - g.left - g.right) / 2) / g.cell;
       zoom = Math.max(1, Math.min(40, zoom * by));
       layout();
-      map.scrollLeft = middle * g.cell - (g.w - g.left) / 2;
+      map.scrollLeft = middle * g.cell - (g.w - g.left - g.right) / 2;
       draw();
     }
     function thin() {
