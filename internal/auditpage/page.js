@@ -8,32 +8,38 @@
   const STATES = ['outside', 'whole', 'holes', 'empty', 'not archived', 'some'];
   const KINDS = ['inner', 'head', 'tail', 'empty'];
   // Classes of a day, from worst to best, as the style sheet names them. A day
-  // with holes is of the first class whose least share it reaches.
+  // with holes is of one of five, h5 to h1, by the share that is there.
   const CLASSES = ['outside', 'none', 'empty', 'h5', 'h4', 'h3', 'h2', 'h1', 'whole', 'some'];
   const [OUTSIDE, NONE, EMPTY, H5, H4, H3, H2, H1, WHOLE, SOME] = CLASSES.keys();
-  const GRADES = [[0.99, H1], [0.95, H2], [0.8, H3], [0.5, H4], [0, H5]];
 
   class Column {
     constructor(bytes) { this.bytes = bytes; this.at = 0; }
     uint() {
+      let b = this.bytes[this.at++];
+      if (b < 128) return b; // nearly all
       let value = 0;
       for (let unit = 1; ; unit *= 128) {
-        if (this.at >= this.bytes.length) throw new Error('a column ends early');
-        const b = this.bytes[this.at++];
+        if (b === undefined) throw new Error('a column ends early');
         value += (b & 127) * unit;
         if (b < 128) return value;
+        b = this.bytes[this.at++];
       }
     }
     int() { return zigzag(this.uint()); }
     opt() { const n = this.uint(); return n === 0 ? null : zigzag(n - 1); }
   }
   const plus = (n, base) => n === null ? null : n + base;
-  const zigzag = n => n % 2 === 0 ? n / 2 : -(n + 1) / 2;
+  const zigzag = n => n < 2 ** 31 ? n >>> 1 ^ -(n & 1) : n % 2 === 0 ? n / 2 : -(n + 1) / 2;
 
   async function unpack(text) {
-    const packed = atob(text);
-    const zipped = new Uint8Array(packed.length);
-    for (let i = 0; i < packed.length; i++) zipped[i] = packed.charCodeAt(i);
+    let zipped;
+    if (Uint8Array.fromBase64) {
+      zipped = Uint8Array.fromBase64(text);
+    } else { // before 2025
+      const packed = atob(text);
+      zipped = new Uint8Array(packed.length);
+      for (let i = 0; i < packed.length; i++) zipped[i] = packed.charCodeAt(i);
+    }
     const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream('gzip'));
     const raw = new Uint8Array(await new Response(stream).arrayBuffer());
     const size = new DataView(raw.buffer).getUint32(0, true);
@@ -100,17 +106,12 @@
     return present >= expected ? 1 : present > 0 ? 2 : 3;
   }
 
+  // By state; of days with holes, by the share that is there.
+  const CLASS = [OUTSIDE, WHOLE, H3, EMPTY, NONE, SOME];
   function classOf(state, present, expected) {
-    switch (STATES[state]) {
-      case 'whole': return WHOLE;
-      case 'empty': return EMPTY;
-      case 'not archived': return NONE;
-      case 'some': return SOME;
-      case 'holes':
-        if (expected <= 0) return H3; // nobody knows how many are due
-        return GRADES.find(([least]) => present / expected >= least)[1];
-    }
-    return OUTSIDE;
+    if (state !== 2 || expected <= 0) return CLASS[state]; // holes of nobody knows how many: in the middle
+    const share = present / expected;
+    return share >= 0.99 ? H1 : share >= 0.95 ? H2 : share >= 0.8 ? H3 : share >= 0.5 ? H4 : H5;
   }
 
   // ---- words
