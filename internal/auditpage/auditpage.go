@@ -43,7 +43,7 @@ var (
 	//go:embed page.js
 	pageJS string
 
-	page = template.Must(template.New("page").Funcs(template.FuncMap{"visible": visible}).Parse(pageHTML))
+	skeleton = template.Must(template.New("page").Funcs(template.FuncMap{"visible": visible}).Parse(pageHTML))
 )
 
 // Options of a page. The zero value will do.
@@ -82,7 +82,7 @@ func Render(w io.Writer, r *jobs.AuditReport, o Options) error {
 		limit = maxBytes
 	}
 	var top bytes.Buffer
-	if err := page.Execute(&top, overview(r, o, zone)); err != nil {
+	if err := skeleton.Execute(&top, overview(r, o, zone)); err != nil {
 		return fmt.Errorf("audit page: %w", err)
 	}
 	const open, between, end = `<script type="text/plain" id="data">`, "</script>\n<script>", "</script>\n</body>\n</html>\n"
@@ -216,9 +216,9 @@ func overview(r *jobs.AuditReport, o Options, zone *time.Location) view {
 	if len(r.Points) > 0 {
 		switch {
 		case c.Expected > 0 && c.Missing > 0:
-			say("Of %s expected samples %s missing; %s there.", humanize.Comma(c.Expected), count(c.Missing, "is", "are"), count(c.Present, "sample is", "samples are"))
+			say("Of %s expected samples %s missing. In all %s there.", humanize.Comma(c.Expected), count(c.Missing, "is", "are"), count(c.Present, "sample is", "samples are"))
 		case c.Expected > 0:
-			say("All of %s are there.", count(c.Expected, "expected sample"))
+			say("All of %s are there. In all %s there.", count(c.Expected, "expected sample"), count(c.Present, "sample is", "samples are"))
 		default:
 			say("%s there. Of how many nobody knows: no point has an interval.", count(c.Present, "sample is", "samples are"))
 		}
@@ -264,7 +264,7 @@ func overview(r *jobs.AuditReport, o Options, zone *time.Location) view {
 		gapsValue, gapsNote, longestValue, longestNote = "–", "not looked for (--fast)", "–", "not looked for (--fast)"
 	}
 	v.Figures = []figure{
-		{coverage, "Coverage", "of " + count(c.Expected, "expected sample")},
+		{coverage, "Coverage", "of " + humanize.Comma(c.Expected) + " expected"},
 		{humanize.Comma(c.Missing), "Missing samples", "in " + count(c.Holes+c.Empty+c.NotArchived, "point-day")},
 		{gapsValue, "Gaps", gapsNote},
 		{longestValue, "Longest gap", longestNote},

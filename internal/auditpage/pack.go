@@ -60,6 +60,22 @@ var (
 	kinds  = []string{"inner", "head", "tail", "empty"}
 )
 
+// likely is the state of a day going by its numbers; the packed report has 0
+// for a day in that state, for others one more than their number.
+func likely(d jobs.AuditDay) jobs.DayState {
+	switch {
+	case d.Expected == 0 && d.Present > 0:
+		return jobs.DaySome
+	case d.Expected == 0:
+		return jobs.DayOutside
+	case d.Present >= d.Expected:
+		return jobs.DayWhole
+	case d.Present > 0:
+		return jobs.DayHoles
+	}
+	return jobs.DayEmpty
+}
+
 type column struct{ b []byte }
 
 func (c *column) uint(v uint64) { c.b = binary.AppendUvarint(c.b, v) }
@@ -152,6 +168,11 @@ func pack(r *jobs.AuditReport, maxGaps int) (string, error) {
 			n, ok := stateNumber[d.State]
 			if !ok {
 				return "", fmt.Errorf("audit page: point %d has a day in the unknown state %q", p.ID, d.State)
+			}
+			if d.State == likely(d) {
+				n = 0
+			} else {
+				n++
 			}
 			state.b = append(state.b, n)
 			due.int(int64(d.Expected) - int64(before))

@@ -8,32 +8,38 @@
   const STATES = ['outside', 'whole', 'holes', 'empty', 'not archived', 'some'];
   const KINDS = ['inner', 'head', 'tail', 'empty'];
   // Classes of a day, from worst to best, as the style sheet names them. A day
-  // with holes is of the first class whose least share it reaches.
+  // with holes is of one of five, h5 to h1, by the share that is there.
   const CLASSES = ['outside', 'none', 'empty', 'h5', 'h4', 'h3', 'h2', 'h1', 'whole', 'some'];
   const [OUTSIDE, NONE, EMPTY, H5, H4, H3, H2, H1, WHOLE, SOME] = CLASSES.keys();
-  const GRADES = [[0.99, H1], [0.95, H2], [0.8, H3], [0.5, H4], [0, H5]];
 
   class Column {
     constructor(bytes) { this.bytes = bytes; this.at = 0; }
     uint() {
+      let b = this.bytes[this.at++];
+      if (b < 128) return b; // nearly all
       let value = 0;
       for (let unit = 1; ; unit *= 128) {
-        if (this.at >= this.bytes.length) throw new Error('a column ends early');
-        const b = this.bytes[this.at++];
+        if (b === undefined) throw new Error('a column ends early');
         value += (b & 127) * unit;
         if (b < 128) return value;
+        b = this.bytes[this.at++];
       }
     }
     int() { return zigzag(this.uint()); }
     opt() { const n = this.uint(); return n === 0 ? null : zigzag(n - 1); }
   }
   const plus = (n, base) => n === null ? null : n + base;
-  const zigzag = n => n % 2 === 0 ? n / 2 : -(n + 1) / 2;
+  const zigzag = n => n < 2 ** 31 ? n >>> 1 ^ -(n & 1) : n % 2 === 0 ? n / 2 : -(n + 1) / 2;
 
   async function unpack(text) {
-    const packed = atob(text);
-    const zipped = new Uint8Array(packed.length);
-    for (let i = 0; i < packed.length; i++) zipped[i] = packed.charCodeAt(i);
+    let zipped;
+    if (Uint8Array.fromBase64) {
+      zipped = Uint8Array.fromBase64(text);
+    } else { // before 2025
+      const packed = atob(text);
+      zipped = new Uint8Array(packed.length);
+      for (let i = 0; i < packed.length; i++) zipped[i] = packed.charCodeAt(i);
+    }
     const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream('gzip'));
     const raw = new Uint8Array(await new Response(stream).arrayBuffer());
     const size = new DataView(raw.buffer).getUint32(0, true);
@@ -46,8 +52,8 @@
     const n = h.names.length, days = Math.max(h.dayStarts.length - 1, 0);
     const report = {
       ...h, days, points: [],
-      state: state.bytes, // of day d of point i at i * days + d, as the rest
-      present: new Int32Array(n * days), expected: new Int32Array(n * days), cls: new Uint8Array(n * days),
+      // of day d of point i at i * days + d
+      state: new Uint8Array(n * days), present: new Int32Array(n * days), expected: new Int32Array(n * days), cls: new Uint8Array(n * days),
     };
     let id = 0;
     for (let i = 0; i < n; i++) {
@@ -66,8 +72,9 @@
       for (let k = i * days, before = 0; k < (i + 1) * days; k++) {
         const want = report.expected[k] = before += due.int();
         const have = report.present[k] = want - lack.int();
-        report.cls[k] = classOf(state.bytes[k], have, want);
-        if (state.bytes[k] === 4) p.notArchived++;
+        const s = report.state[k] = state.bytes[k] === 0 ? likely(have, want) : state.bytes[k] - 1;
+        report.cls[k] = classOf(s, have, want);
+        if (s === 4) p.notArchived++;
       }
       const unit = p.interval > 0 ? p.interval : 1000;
       let at = p.from;
@@ -93,17 +100,18 @@
     return report;
   }
 
+  // likely is the state of a day going by its numbers, as in pack.go.
+  function likely(present, expected) {
+    if (expected === 0) return present > 0 ? 5 : 0;
+    return present >= expected ? 1 : present > 0 ? 2 : 3;
+  }
+
+  // By state; of days with holes, by the share that is there.
+  const CLASS = [OUTSIDE, WHOLE, H3, EMPTY, NONE, SOME];
   function classOf(state, present, expected) {
-    switch (STATES[state]) {
-      case 'whole': return WHOLE;
-      case 'empty': return EMPTY;
-      case 'not archived': return NONE;
-      case 'some': return SOME;
-      case 'holes':
-        if (expected <= 0) return H3; // nobody knows how many are due
-        return GRADES.find(([least]) => present / expected >= least)[1];
-    }
-    return OUTSIDE;
+    if (state !== 2 || expected <= 0) return CLASS[state]; // holes of nobody knows how many: in the middle
+    const share = present / expected;
+    return share >= 0.99 ? H1 : share >= 0.95 ? H2 : share >= 0.8 ? H3 : share >= 0.5 ? H4 : H5;
   }
 
   // ---- words
@@ -219,7 +227,7 @@
 
     const systems = [...new Set(points.map(p => p.system).filter(s => s))].sort(byName.compare);
     el('system-label').hidden = systems.length < 2;
-    system.append(make('option', { value: '' }, 'all'));
+    system.append(make('option', { value: '' }, 'all systems'));
     systems.forEach((s, i) => system.append(make('option', { value: String(i + 1) }, visible(s))));
 
     function choose() {
@@ -252,18 +260,18 @@
 
     function layout() {
       if (map.hidden) return;
-      const w = map.clientWidth;
       g.row = dense ? 4 : 20;
-      g.left = dense ? 14 : Math.round(w < 620 ? Math.min(150, w * 0.36) : Math.min(300, w * 0.27));
-      g.right = dense ? 14 : w < 620 ? 58 : report.fast ? 78 : 122;
-      const fit = Math.max((w - g.left - g.right) / Math.max(days, 1), 2.2);
-      g.cell = Math.min(fit, 34) * zoom;
       const full = g.top + rows.length * g.row + g.bottom;
-      g.h = Math.max(140, Math.min(full, Math.max(300, Math.round(window.innerHeight * 0.74))));
-      map.style.height = `${g.h}px`;
-      const wide = g.left + days * g.cell + g.right;
-      room.style.width = wide > w + 1 ? `${Math.ceil(wide)}px` : '100%';
+      map.style.height = `${Math.max(120, Math.min(full, Math.max(300, Math.round(window.innerHeight * 0.74))))}px`;
       room.style.height = `${full}px`;
+      room.style.width = '100%';
+      const w = map.clientWidth; // less the scroll bar, now that it is there
+      g.left = dense ? 14 : Math.round(w < 620 ? Math.min(150, w * 0.36) : Math.min(300, w * 0.31));
+      g.right = dense ? 14 : w < 620 ? 58 : report.fast ? 78 : 122;
+      const fit = Math.max((w - g.left - g.right) / Math.max(days, 1), 1.5);
+      g.cell = Math.min(fit, 34) * zoom;
+      const wide = g.left + days * g.cell + g.right;
+      if (wide > w + 1) room.style.width = `${Math.ceil(wide)}px`;
       g.w = map.clientWidth;
       g.h = map.clientHeight;
       g.k = window.devicePixelRatio || 1;
@@ -338,10 +346,10 @@
       const px = v => Math.round(v * k);
       const X = d => Math.round((g.left - sx + d * g.cell) * k); // left edge of a day
       const Y = r => Math.round((g.top - sy + r * g.row) * k);
-      const d0 = Math.max(0, Math.floor(sx / g.cell)), d1 = Math.min(days, Math.ceil((sx + g.w - g.left) / g.cell));
+      const d0 = Math.max(0, Math.floor(sx / g.cell)), d1 = Math.min(days, Math.ceil((sx + g.w - g.left - g.right) / g.cell));
       const r0 = Math.max(0, Math.floor(sy / g.row)), r1 = Math.min(rows.length, Math.ceil((sy + g.h - g.top) / g.row));
-      const seam = g.cell >= 7 ? Math.max(1, Math.round(k)) : 0;
-      const gapY = dense ? 1 : px(3);
+      const seam = g.cell >= 7 && !dense ? Math.max(1, Math.round(k)) : 0;
+      const gapY = dense ? 0 : px(3);
       ctx.setTransform(1, 0, 0, 1, 0, 0);
       ctx.fillStyle = colors.card;
       ctx.fillRect(0, 0, canvas.width, canvas.height);
@@ -364,9 +372,9 @@
           if (c === OUTSIDE) {
             ctx.fillRect(x, top + (h >> 1), width, Math.max(1, Math.round(k / 2)));
           } else if (c === EMPTY && !dense) {
-            const third = Math.round(h * 0.38);
-            ctx.fillRect(x, top, width, third);
-            ctx.fillRect(x, top + h - third, width, third);
+            const half = (h - Math.max(1, px(2))) >> 1; // a slit
+            ctx.fillRect(x, top, width, half);
+            ctx.fillRect(x, top + h - half, width, half);
           } else {
             ctx.fillRect(x, top, width, h);
           }
@@ -384,17 +392,18 @@
       if (cursor.shown) frame(cursor.row, cursor.day, colors.accent, 2);
 
       // What stays while the map scrolls: the names, the figures, the axis.
-      const right = g.left - sx + days * g.cell;
-      const statsAt = Math.max(Math.min(right + g.right, Math.max(g.w, right + g.right)), 0);
-      ctx.fillStyle = colors.card;
+      const right = g.left - sx + days * g.cell, statsAt = Math.min(right + g.right, g.w);
       if (!dense) {
+        ctx.fillStyle = colors.card;
         if (sx > 0) ctx.fillRect(0, 0, px(g.left - 4), canvas.height);
+        if (right + g.right > g.w + 1) ctx.fillRect(px(g.w - g.right), 0, canvas.width, canvas.height);
         ctx.font = `${px(12)}px ${colors.font}`;
         for (let r = r0; r < r1; r++) {
           const p = rows[r], y = Y(r + 0.5), marked = r === cursor.row && cursor.shown || hover && hover.row === r || p === open;
-          if (sx > 0 && marked) {
+          if (marked) {
             ctx.fillStyle = colors.soft;
-            ctx.fillRect(0, Y(r), px(g.left - 4), Y(r + 1) - Y(r));
+            if (sx > 0) ctx.fillRect(0, Y(r), px(g.left - 4), Y(r + 1) - Y(r));
+            if (right + g.right > g.w + 1) ctx.fillRect(px(g.w - g.right), Y(r), canvas.width, Y(r + 1) - Y(r));
           }
           if (p === open) {
             ctx.fillStyle = colors.accent;
@@ -413,20 +422,20 @@
       }
       ctx.fillStyle = colors.card;
       ctx.fillRect(0, 0, canvas.width, px(g.top - 2));
-      head(d0, d1, X, px, statsAt, sx);
+      head(d0, d1, X, px, statsAt);
     }
 
     // head draws the axis, and above it what all points shown lose each day.
-    function head(d0, d1, X, px, statsAt, sx) {
+    function head(d0, d1, X, px, statsAt) {
       const base = 34, high = 24;
       ctx.save();
       ctx.beginPath();
-      ctx.rect(px(g.left - 1), 0, canvas.width, px(g.top));
+      ctx.rect(px(g.left - 1), 0, px(g.w - g.left - g.right + 9), px(g.top));
       ctx.clip();
       ctx.fillStyle = colors.line;
       ctx.fillRect(X(d0), px(base), X(d1) - X(d0), Math.max(1, Math.round(g.k)));
       ctx.fillStyle = colors.lost;
-      const seam = g.cell >= 7 ? Math.max(1, Math.round(g.k)) : 0;
+      const seam = g.cell >= 7 && !dense ? Math.max(1, Math.round(g.k)) : 0;
       for (let d = d0; d < d1; d++) {
         if (lost[d] <= 0) continue;
         const h = Math.max(1, px(high * lost[d] / mostLost));
@@ -454,8 +463,9 @@
       if (step > 0) {
         ctx.textAlign = 'center';
         for (let d = d0; d < d1; d++) {
-          const n = Number(dayNumber[d]);
-          if (step === 1 || n === 1 || n % step === 0 && n + step / 2 <= 31) ctx.fillText(String(n), (X(d) + X(d + 1) - seam) / 2, px(base + 21));
+          const n = Number(dayNumber[d]), x = (X(d) + X(d + 1) - seam) / 2;
+          if (step > 1 && (n % step !== 0 || n + step / 2 > 31) && (n !== 1 || step > 2)) continue;
+          if (x + px(7) <= X(days)) ctx.fillText(String(n), x, px(base + 21));
         }
       }
       ctx.restore();
@@ -467,7 +477,7 @@
       ctx.textAlign = 'left';
       if (mostLost > 0) {
         const most = `at most ${percent(mostLost)}`;
-        ctx.fillText(g.left > 190 ? `missing, all points, ${most}` : 'missing, all points', px(14), px(base - 6));
+        ctx.fillText(g.left > 175 ? `missing each day, ${most}` : 'missing each day', px(14), px(base - 6));
       }
       ctx.textAlign = 'right';
       const full = g.right > 100;
@@ -484,7 +494,7 @@
       if (y < g.top - 2) return null;
       const r = Math.floor((y - g.top + map.scrollTop) / g.row);
       if (r < 0 || r >= rows.length) return null;
-      const d = x < g.left ? null : Math.floor((x - g.left + map.scrollLeft) / g.cell);
+      const d = x < g.left || x >= g.w - g.right + 2 ? null : Math.floor((x - g.left + map.scrollLeft) / g.cell);
       return { row: r, day: d !== null && d >= 0 && d < days ? d : null };
     }
     function over() {
@@ -529,7 +539,7 @@
       if (y < map.scrollTop) map.scrollTop = y;
       else if (y + g.row > map.scrollTop + g.h - g.top) map.scrollTop = y + g.row - (g.h - g.top) + 2;
       if (x < map.scrollLeft) map.scrollLeft = x;
-      else if (x + g.cell > map.scrollLeft + g.w - g.left) map.scrollLeft = x + g.cell - (g.w - g.left) + g.right;
+      else if (x + g.cell > map.scrollLeft + g.w - g.left - g.right) map.scrollLeft = x + g.cell - (g.w - g.left - g.right) + 2;
       // Another element each time, or a screen reader would say nothing.
       cell = cell === el('cell-a') ? el('cell-b') : el('cell-a');
       const p = rows[cursor.row];
@@ -586,10 +596,10 @@
     });
 
     function widen(by) {
-      const middle = (map.scrollLeft + (g.w - g.left) / 2) / g.cell;
+      const middle = (map.scrollLeft + (g.w - g.left - g.right) / 2) / g.cell;
       zoom = Math.max(1, Math.min(40, zoom * by));
       layout();
-      map.scrollLeft = middle * g.cell - (g.w - g.left) / 2;
+      map.scrollLeft = middle * g.cell - (g.w - g.left - g.right) / 2;
       draw();
     }
     function thin() {
@@ -774,7 +784,7 @@
         box.replaceChildren(make('table', { 'aria-labelledby': 'gaps-title', id: 'gap-table' },
           make('thead', {}, make('tr', {}, head('After', 'time'), make('th', { scope: 'col' }, 'Before'), head('Length', 'length', 'num'), make('th', { scope: 'col', class: 'num' }, 'Missing'))), body));
         if (cut.length < list.length) box.append(make('button', { type: 'button', class: 'more', id: 'all-gaps', click: () => { all = true; build('by-time'); } }, `Show all ${comma(list.length)}`));
-        const rest = p.gapCount - list.filter(x => !x.known).length;
+        const rest = report.omitted > 0 ? p.gapCount - list.filter(x => !x.known).length : 0;
         if (rest > 0) box.append(make('p', { class: 'none' }, `${count(rest, 'shorter gap is', 'shorter gaps are')} not listed, to keep this page small; etl audit --json lists all.`));
         if (focus) el(focus)?.focus();
       };
@@ -799,7 +809,7 @@
           const x = round(d * w), wide = round((e - d) * w);
           const y = c === OUTSIDE ? 4.6 : 0, high = c === OUTSIDE ? 0.8 : H;
           let path = `M${x} ${y}h${wide}v${high}h${-wide}z`;
-          if (c === EMPTY) path = `M${x} 0h${wide}v3.8h${-wide}zM${x} 6.2h${wide}v3.8h${-wide}z`;
+          if (c === EMPTY) path = `M${x} 0h${wide}v4.2h${-wide}zM${x} 5.8h${wide}v4.2h${-wide}z`;
           paths.set(c, (paths.get(c) || '') + path);
           d = e;
         }
