@@ -246,7 +246,7 @@ func (m *tale) note(format string, a ...any) { m.log = append(m.log, fmt.Sprintf
 func (m *tale) archive(mode Mode) task {
 	o := ArchiveOptions{Mode: mode, Points: m.anyPoints()}
 	if mode != Archive {
-		o.Days = m.anyRange(m.today())
+		o.Days = m.anyRange(firstIncomplete(m.at, Grace))
 	}
 	stateless := m.rng.IntN(12) == 0
 	return task{fmt.Sprintf("%s %v of %v, without the ledger: %t", mode, o.Days, o.Points.Globs, stateless), func(ctx context.Context, env Env) (int, error) {
