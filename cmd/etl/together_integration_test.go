@@ -40,7 +40,7 @@ func TestIntegrationTogether(t *testing.T) {
 	}
 	rounds := 1
 	if *thorough {
-		rounds = 5
+		rounds = 3
 	}
 	processes, verified := 0, 0
 	seed := seeds(t, 1)[0]
