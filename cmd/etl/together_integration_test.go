@@ -44,7 +44,10 @@ func TestIntegrationTogether(t *testing.T) {
 	}
 	processes, verified := 0, 0
 	seed := seeds(t, 1)[0]
-	for _, name := range slices.Sorted(maps.Keys(crews)) {
+	for i, name := range slices.Sorted(maps.Keys(crews)) {
+		if !*thorough && uint64(i)%2 != seed%2 {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t, seed, "2024-02-10T02:00:00Z")
 			p.points(points)
