@@ -18,7 +18,7 @@ FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/month
 FUZZTIME ?= 4s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz servers integration faults live bench bench-quick check
+.PHONY: help build demo test fuzz servers integration faults reliability live bench bench-quick check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ integration: servers ## run the tests with real processes and servers: races, ki
 
 faults: ## the part of them that spoils every request of a small job in every way; prints how many faults were tried
 	@bash -o pipefail -c "$(GO) test -count=1 -timeout 45m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
+
+reliability: ## run every proof at its thorough size, fuzzing included, and write what was tried into docs/reliability.md (about 25 min)
+	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime $(FUZZTIME)
 
 live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
 	$(GO) test -count=1 -timeout 25m -v -tags $(TAGS),integration -run '^TestLive$$' ./cmd/etl

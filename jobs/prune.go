@@ -605,7 +605,15 @@ func (r *pruning) part(ctx context.Context, m utc.Month, shares []share) error {
 	if err := p.compare(ctx, r.env.Source, func(f *face) utc.Set { return ready[f] }); err != nil {
 		return err
 	}
-	cuts := r.cuts(p, ready, marks)
+	// A row that came after the marks were read took its mark away: the day changed,
+	// and is no finding.
+	now := marks
+	if slices.ContainsFunc(p.faces, func(f *face) bool { return f.differs(ready[f]) }) {
+		if now, err = p.marks(ctx, r.env.Ledger); err != nil {
+			return err
+		}
+	}
+	cuts := r.cuts(p, ready, marks, now)
 	if len(cuts) > 0 {
 		if cuts, err = r.still(ctx, p, cuts); err != nil {
 			return err
@@ -620,8 +628,20 @@ func (r *pruning) part(ctx context.Context, m utc.Month, shares []share) error {
 	return err
 }
 
-// cuts are the days of which every row equals an archived one.
-func (r *pruning) cuts(p *part, ready map[*face]utc.Set, marks map[source.Slice]source.Mark) []source.Cut {
+// differs reports whether the hot tier has a row of one of the days that is not
+// archived as it is there.
+func (f *face) differs(days utc.Set) bool {
+	for i := range f.hot {
+		if days.Has(i) && (f.hot[i].extra > 0 || f.hot[i].differs > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// cuts are the days of which every row equals an archived one. The marks are those
+// before and after the rows were read.
+func (r *pruning) cuts(p *part, ready map[*face]utc.Set, marks, now map[source.Slice]source.Mark) []source.Cut {
 	var cuts []source.Cut
 	for _, f := range p.faces {
 		for i := range p.month.Len() {
@@ -636,7 +656,9 @@ func (r *pruning) cuts(p *part, ready map[*face]utc.Set, marks map[source.Slice]
 			switch {
 			case t.rejects > 0:
 				r.deferred.add("rejects", r.plan.names[f.point], p.month, day, t.rows+t.rejects)
-			case t.extra > 0 || t.differs > 0:
+			case f.differs(day) && now[sl] != marks[sl]:
+				r.deferred.add("changed", r.plan.names[f.point], p.month, day, t.rows)
+			case f.differs(day):
 				r.deferred.add("differs", r.plan.names[f.point], p.month, day, t.rows)
 			case t.rows == 0:
 				r.report.Empty++

@@ -267,6 +267,39 @@ func TestPruneLooksAtTheManifestAgain(t *testing.T) {
 	}
 }
 
+// A row that arrives after the marks were read and before the rows are is a change,
+// and no finding: the ledger does not vouch for its day any more.
+func TestPruneBesideARow(t *testing.T) {
+	w, a, _ := old(t)
+	b := &marking{beside{Source: w.src}, func() {}}
+	env := w.env()
+	env.Source, env.Ledger = b, b
+	p, err := PlanPrune(t.Context(), env, PruneOptions{})
+	w.must(err)
+	n := 0
+	b.after = func() {
+		if n++; n == 2 { // the first are those of the month, the second those of its points
+			w.put(a, "2024-01-31 00:30", 9)
+		}
+	}
+	r, err := p.Run(t.Context(), env)
+	w.must(err)
+	if got := reasonsOf(r.Deferred); got != "changed 1/25" || r.Rows != 120 || r.ExitCode() != fault.ExitOK {
+		t.Errorf("deferred %q, %d rows, exit %d", got, r.Rows, r.ExitCode())
+	}
+}
+
+type marking struct {
+	beside
+	after func()
+}
+
+func (m *marking) Marks(ctx context.Context, points []int32, days utc.Days, f func(source.Mark)) error {
+	err := m.beside.Marks(ctx, points, days, f)
+	m.after()
+	return err
+}
+
 type reading struct {
 	beside
 	after func()

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -594,8 +595,9 @@ func (r *restoring) part(ctx context.Context, m utc.Month, shares []share) error
 	}
 	claimed := make(map[*face]utc.Set)
 	written := make(map[*face]int64)
+	wrote := make(map[*face][]bool) // which of the cold samples
 	for range restoreAttempts {
-		touched, n, err := r.write(ctx, p, written)
+		touched, n, err := r.write(ctx, p, written, wrote)
 		if err != nil {
 			return err
 		}
@@ -611,12 +613,63 @@ func (r *restoring) part(ctx context.Context, m utc.Month, shares []share) error
 			break
 		}
 	}
+	if err := r.overtaken(ctx, p, wrote); err != nil {
+		return err
+	}
 	marked, err := r.confirm(ctx, p, claimed)
 	if err != nil {
 		return err
 	}
 	r.settle(p, already, written, marked)
 	return nil
+}
+
+// overtaken corrects rows that were written from a month file which was replaced
+// since it was read: a correction came, was archived, and left the hot tier again,
+// all while this part was being restored. The older row would win over it.
+func (r *restoring) overtaken(ctx context.Context, p *part, wrote map[*face][]bool) error {
+	if len(wrote) == 0 {
+		return nil
+	}
+	man, _, err := manifests.Load(ctx, r.env.Store, p.month)
+	if err != nil {
+		return err
+	}
+	var shares []share
+	was := make(map[int32]*face)
+	for f := range wrote {
+		if e := man.Entry(f.point); e != nil && e.SHA256 != f.entry.SHA256 {
+			shares = append(shares, share{*e, f.days & e.Days.Archived()})
+			was[f.point] = f
+		}
+	}
+	if len(shares) == 0 {
+		return nil
+	}
+	slices.SortFunc(shares, func(a, b share) int { return cmp.Compare(a.entry.ID, b.entry.ID) })
+	now, err := r.files.load(ctx, p.month, shares)
+	if err != nil {
+		return err
+	}
+	if err := now.compare(ctx, r.env.Source, func(f *face) utc.Set { return f.days }); err != nil {
+		return err
+	}
+	var b sample.Batch
+	for _, f := range now.faces {
+		old := was[f.point]
+		for i, v := range f.seen {
+			j, there := slices.BinarySearch(old.cold.TS, f.cold.TS[i])
+			// It has what was written, and the archive has another one.
+			if v == other && there && wrote[old][j] && old.seen[j] == same {
+				b.PointID = append(b.PointID, f.point)
+				b.AppendRange(&f.cold, i, i+1)
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	return r.to.Restore(ctx, &b, false)
 }
 
 // lacks reports whether the hot tier is to get sample i of f.
@@ -637,7 +690,7 @@ func (f *face) count(v verdict) (n int64) {
 const writeRows = 100_000
 
 // write writes what the hot tier lacks and returns which days it touched.
-func (r *restoring) write(ctx context.Context, p *part, written map[*face]int64) (touched map[*face]utc.Set, rows int64, err error) {
+func (r *restoring) write(ctx context.Context, p *part, written map[*face]int64, wrote map[*face][]bool) (touched map[*face]utc.Set, rows int64, err error) {
 	touched = make(map[*face]utc.Set)
 	var b sample.Batch
 	flush := func() error {
@@ -661,6 +714,10 @@ func (r *restoring) write(ctx context.Context, p *part, written map[*face]int64)
 			b.AppendRange(&f.cold, i, i+1)
 			rows++
 			written[f]++
+			if wrote[f] == nil {
+				wrote[f] = make([]bool, f.cold.Len())
+			}
+			wrote[f][i] = true
 			if b.Len() == writeRows {
 				if err := flush(); err != nil {
 					return touched, rows, err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -396,7 +397,7 @@ func (w *world) rewrite(month, point string, commit bool, change func(*sample.Se
 // beside calls a function before or after each of some calls of a hot tier.
 type beside struct {
 	*sqlitesource.Source
-	beforePrune, beforeConfirm, beforeClaim, afterRestore func()
+	beforePrune, beforeConfirm, beforeClaim, beforeRestore, afterRestore func()
 }
 
 func (b *beside) Prune(ctx context.Context, cuts []source.Cut) ([]source.Slice, int64, error) {
@@ -421,6 +422,9 @@ func (b *beside) Confirm(ctx context.Context, run string, s []source.Slice) (int
 }
 
 func (b *beside) Restore(ctx context.Context, rows *sample.Batch, keep bool) error {
+	if b.beforeRestore != nil {
+		b.beforeRestore()
+	}
 	err := b.Source.Restore(ctx, rows, keep)
 	if b.afterRestore != nil {
 		b.afterRestore()
@@ -504,6 +508,32 @@ func TestRestoreReadsBack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A correction that came, was archived and left the hot tier again, all between the
+// reading of a month file and the writing of its rows, is not undone.
+func TestRestoreIsOvertaken(t *testing.T) {
+	for _, overwrite := range []bool{false, true} {
+		w, a, _ := old(t)
+		truth := w.hot(everything)
+		w.prune(PruneOptions{})
+		b := &beside{Source: w.src, beforeRestore: sync.OnceFunc(func() {
+			w.put(a, "2024-01-31 03:00", 77)
+			k := key{a, at("2024-01-31 03:00")}
+			truth[k] = w.hot(everything)[k]
+			w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-01-31", "2024-02-01")})
+			w.prune(PruneOptions{})
+		})}
+		r, err := w.tryRestore(t.Context(), w.envOf(b), RestoreOptions{Overwrite: overwrite})
+		w.must(err)
+		if len(r.Failed) > 0 {
+			t.Errorf("%+v", r.Failed)
+		}
+		sameRows(t, w.hot(everything), truth)
+		w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-01-30", "2024-02-02")})
+		sameRows(t, w.cold(), truth)
+		w.whole()
 	}
 }
 

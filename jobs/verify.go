@@ -515,12 +515,8 @@ func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec
 	case err == nil:
 	case k == fault.NotExist:
 		return damaged("missing", "the manifest names this file of %d samples, but it is not there", e.Samples)
-	case k == fault.Transient || k == fault.Unknown || v.unreadable.Add(1) > maxUnreadable:
-		return false, err // it says nothing of the file, and may be the same for all
 	default:
-		f.Code, f.Text, f.Remedy = "unreadable", fmt.Sprintf("the store can not read it: %v", err), cmp.Or(fault.HintOf(err), f.Remedy)
-		v.find(f)
-		return false, nil
+		return false, v.unread(f, err)
 	}
 	info, err := v.decode(dec, data, rows)
 	switch {
@@ -536,6 +532,17 @@ func (v *verifier) file(ctx context.Context, m utc.Month, e manifests.Entry, dec
 	}
 	v.pending(f, attrs, "a whole, newer version than the manifest names")
 	return false, nil
+}
+
+// unread reports that the store can not read an object. It returns the error where
+// that says nothing of the object, and may be the same for all.
+func (v *verifier) unread(f Finding, err error) error {
+	if k := fault.KindOf(err); k == fault.Transient || k == fault.Unknown || errors.Is(err, context.Canceled) || v.unreadable.Add(1) > maxUnreadable {
+		return err
+	}
+	f.Code, f.Text, f.Remedy = "unreadable", fmt.Sprintf("the store can not read it: %v", err), cmp.Or(fault.HintOf(err), f.Remedy)
+	v.find(f)
+	return nil
 }
 
 // agrees compares a decoded file with its entry.
@@ -619,12 +626,8 @@ func (v *verifier) orphan(ctx context.Context, m utc.Month, man *manifests.Manif
 	}
 	f := Finding{Severity: Notice, Month: m.String(), Path: string(key)}
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		f.Code, f.Text = "foreign", err.Error()
-		v.find(f)
-		return nil
+		f.Remedy = "no manifest names it; reads never use it"
+		return v.unread(f, err)
 	}
 	v.read(int64(len(data)))
 	info, err := v.inspect(data)
@@ -687,12 +690,17 @@ func (v *verifier) unnamed(ctx context.Context, m utc.Month, objects []object.At
 		if fault.Is(err, fault.NotExist) {
 			continue
 		}
-		if err == nil {
-			v.read(int64(len(data)))
-			_, err = v.inspect(data)
+		f := Finding{Severity: Damaged, Code: "corrupt", Month: m.String(), Path: string(a.Key), Remedy: toMend(m)}
+		if err != nil {
+			if err := v.unread(f, err); err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil && !errors.Is(err, monthfile.ErrForeign) {
-			v.find(Finding{Severity: Damaged, Code: "corrupt", Month: m.String(), Path: string(a.Key), Text: err.Error(), Remedy: toMend(m)})
+		v.read(int64(len(data)))
+		if _, err = v.inspect(data); err != nil && !errors.Is(err, monthfile.ErrForeign) {
+			f.Text = err.Error()
+			v.find(f)
 		}
 	}
 	return nil
@@ -718,13 +726,21 @@ func (v *verifier) others(ctx context.Context) error {
 	if !v.opts.Points.All() {
 		return nil
 	}
-	for f, err := range manifests.Rejects(ctx, v.env.Store) {
+	for r, err := range manifests.Rejects(ctx, v.env.Store) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		v.report.Rejects++
-		if err != nil {
-			v.find(Finding{Severity: Notice, Code: "reject", Path: string(f.Key), Text: err.Error(), Remedy: "move it aside; rows that are still in the source are recorded again by `etl rearchive`"})
+		f := Finding{Severity: Notice, Code: "reject", Path: string(r.Key), Remedy: "move it aside; rows that are still in the source are recorded again by `etl rearchive`"}
+		switch {
+		case err == nil || fault.Is(err, fault.NotExist):
+		case fault.Is(err, fault.Corrupt):
+			f.Text = err.Error()
+			v.find(f)
+		default:
+			if err := v.unread(f, err); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

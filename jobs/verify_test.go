@@ -386,6 +386,37 @@ func TestVerifyUnreadable(t *testing.T) {
 	}
 	w.store.Reset()
 	w.wantCodes(VerifyOptions{Deep: true})
+
+	// What is beside the month files, and files without a manifest: an outage says
+	// nothing of any of them.
+	w.exec("INSERT INTO timeseries (point_id, timestamp, value) VALUES (1, ?, x'00')", at("2024-02-02 00:45"))
+	w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-02-01", "2024-02-03")})
+	w.must(os.WriteFile(w.file("timeseries/2024/02/stranger.parquet"), []byte("no Parquet"), 0o644))
+	var reject object.Key
+	for k := range w.objects() {
+		if strings.HasPrefix(string(k), "_rejects/") {
+			reject = k
+		}
+	}
+	for _, key := range []object.Key{reject, "timeseries/2024/02/stranger.parquet"} {
+		for k, want := range map[fault.Kind]string{fault.Transient: "", fault.Unavailable: "finding unreadable 0"} {
+			w.store.Reset()
+			w.store.Inject(objecttest.On("get", key), objecttest.Fail(k))
+			r, err := Verify(t.Context(), w.env(), VerifyOptions{Deep: true})
+			if want == "" && !fault.Is(err, fault.Transient) || want != "" && (err != nil || !slices.Contains(codes(r), want)) {
+				t.Errorf("%s, %s: %v, %v", key, k, err, codes(r))
+			}
+		}
+	}
+	w.must(os.Remove(w.file("_manifests/2024-02.json")))
+	for k, want := range map[fault.Kind]string{fault.Transient: "", fault.Unavailable: "corrupt unreadable 0"} {
+		w.store.Reset()
+		w.store.Inject(objecttest.On("get", "timeseries/2024/02/b.parquet"), objecttest.Fail(k))
+		r, err := Verify(t.Context(), w.env(), VerifyOptions{Deep: true})
+		if want == "" && !fault.Is(err, fault.Transient) || want != "" && (err != nil || !slices.Contains(codes(r), want)) {
+			t.Errorf("without a manifest, %s: %v, %v", k, err, codes(r))
+		}
+	}
 }
 
 // TestVerifyPending: a file that is newer than the manifest is information for an

@@ -172,5 +172,8 @@ func parseRejects(data []byte) ([]sample.Reject, error) {
 		}
 		rows = append(rows, r)
 	}
-	return rows, sc.Err()
+	if err := sc.Err(); err != nil {
+		return rows, fault.Wrap(fault.Corrupt, err) // a line that is no row of any source
+	}
+	return rows, nil
 }
