@@ -132,6 +132,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl archive                                       # the nightly job
   etl verify    --deep                              # prove that the archive is whole
   etl status                                        # how both tiers stand, and what to do
+  etl cost                                          # what it takes of D1 and R2, in dollars
   etl repair    --dry-run                           # what of it could be mended, and how
   etl replicate --to file:/mnt/backup/archive       # a copy elsewhere
   etl prune     --dry-run                           # what D1 could be freed of
@@ -163,7 +164,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
 	root.PersistentPreRun = a.onInterrupt
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.status(), a.query(), a.shell(), a.views(), a.cache(), a.config(), a.demo(), a.version())
+	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.status(), a.cost(), a.query(), a.shell(), a.views(), a.cache(), a.config(), a.demo(), a.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)
