@@ -553,7 +553,7 @@ const bytesPerRow = 31
 func (s *statusJob) judgeHot(h *hotFacts, c *coldFacts) {
 	l := s.o.Limits
 	if s.env.Source != nil && h.err != nil {
-		s.r.say("source", Critical, fault.HintOf(h.err), "%v", h.err)
+		s.r.say("source", Critical, cmp.Or(fault.HintOf(h.err), "`etl config --check` tries what it needs"), "%v", h.err)
 		s.r.fail(h.err)
 	}
 	switch {
@@ -826,7 +826,7 @@ func (c *coldFacts) badMonth(m utc.Month) bool {
 func (s *statusJob) judgeCold(h *hotFacts, c *coldFacts) {
 	if why, remedy := c.why(s.env); why != "" {
 		if c.err != nil {
-			s.r.say("store", Critical, fault.HintOf(c.err), "%v", c.err)
+			s.r.say("store", Critical, cmp.Or(fault.HintOf(c.err), "`etl config --check` tries what it needs"), "%v", c.err)
 			s.r.fail(c.err)
 		}
 		s.r.unknown(why, remedy, "cold", "growth", "rejects")

@@ -280,7 +280,7 @@ func printCost(w io.Writer, r costReport) {
 	t = newTable("r2 after", "holds>", "class a>", "class b>", "a month>", "until then>")
 	for _, y := range r.Years {
 		if y.Year == 1 || y.Year%5 == 0 || y.Year == len(r.Years) {
-			t.row(fmt.Sprintf("%d years", y.Year), gigabytes(y.Bytes), cost.Comma(y.ClassA), cost.Comma(y.ClassB), fmt.Sprintf("$%.2f", y.Dollars), fmt.Sprintf("$%.2f", y.Sum))
+			t.row(fmt.Sprintf("year %d", y.Year), gigabytes(y.Bytes), cost.Comma(y.ClassA), cost.Comma(y.ClassB), fmt.Sprintf("$%.2f", y.Dollars), fmt.Sprintf("$%.2f", y.Sum))
 		}
 	}
 	t.print(w)
