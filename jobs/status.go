@@ -281,6 +281,7 @@ type coldFacts struct {
 	err         error
 	totals      map[utc.Month]manifests.Totals
 	hot         map[utc.Month]*manifests.Manifest // the months of the window
+	ends        map[utc.Month]*manifests.Manifest // these, the first and the last month
 	bad         []error                           // manifests that can not be read
 	first, last *utc.Day                          // with samples
 	newest      *utc.Day                          // that has a number
@@ -455,13 +456,14 @@ func (s *statusJob) readCold(ctx context.Context, c *coldFacts) {
 			}
 		}
 	}
-	c.span(months, whole)
+	c.ends = whole
+	c.span(months)
 }
 
 // span finds the first and the last day that have samples, and the newest that has a number.
-func (c *coldFacts) span(months []utc.Month, whole map[utc.Month]*manifests.Manifest) {
+func (c *coldFacts) span(months []utc.Month) {
 	for _, m := range months {
-		man := whole[m]
+		man := c.ends[m]
 		if man == nil {
 			continue
 		}
@@ -488,11 +490,11 @@ func (c *coldFacts) span(months []utc.Month, whole map[utc.Month]*manifests.Mani
 	}
 }
 
-// samplesPerDay is the mean of the last seven archived days before the end of the window
-// that have samples, 0 if there are none.
-func (c *coldFacts) samplesPerDay(window utc.Days) float64 {
+// samplesPerDay is the mean of the last seven days of the manifests that have samples and
+// lie in the window, 0 if there are none.
+func samplesPerDay(of map[utc.Month]*manifests.Manifest, window utc.Days) float64 {
 	perDay := make(map[utc.Day]int64)
-	for m, man := range c.hot {
+	for m, man := range of {
 		for i := range man.Points {
 			for k, n := range man.Points[i].Days {
 				perDay[m.First()+utc.Day(k)] += int64(max(n, 0))
@@ -551,7 +553,7 @@ const bytesPerRow = 31
 func (s *statusJob) judgeHot(h *hotFacts, c *coldFacts) {
 	l := s.o.Limits
 	if s.env.Source != nil && h.err != nil {
-		s.r.say("source", Critical, fault.HintOf(h.err), "%v", h.err)
+		s.r.say("source", Critical, cmp.Or(fault.HintOf(h.err), "`etl config --check` tries what it needs"), "%v", h.err)
 		s.r.fail(h.err)
 	}
 	switch {
@@ -605,14 +607,10 @@ func (s *statusJob) judgeHot(h *hotFacts, c *coldFacts) {
 }
 
 func (s *statusJob) daysLeft(h *hotFacts, c *coldFacts) {
-	perDay, from := c.samplesPerDay(s.window), "as on the last archived days"
+	perDay, from := samplesPerDay(c.hot, s.window), "as on the last archived days"
 	if perDay == 0 {
 		from = "by the points' intervals"
-		for _, p := range h.points {
-			if p.IntervalMS != nil && *p.IntervalMS > 0 && (p.RetiredAt == nil || *p.RetiredAt > s.now.UnixMilli()) {
-				perDay += float64(utc.DayMillis) / float64(*p.IntervalMS)
-			}
-		}
+		perDay = expectedPerDay(h.points, s.now)
 	}
 	if perDay == 0 {
 		s.r.unknown("neither archived days nor intervals say how many rows come", "", "days-left")
@@ -623,6 +621,16 @@ func (s *statusJob) daysLeft(h *hotFacts, c *coldFacts) {
 	s.r.gauge("etl_d1_days_until_full", "Days until the database reaches its limit if nothing leaves it.", left)
 	s.r.add("days-left", l.less(left), left, "days", l, "`etl archive`, then `etl prune --dry-run`: only what is archived may leave D1",
 		"%.0f days until it is full, if nothing leaves it (%s rows a day, %s, at %d B)", math.Floor(left), humanize.Comma(int64(perDay)), from, bytesPerRow)
+}
+
+// expectedPerDay is how many samples a day the intervals of the points promise.
+func expectedPerDay(points []sample.Point, now time.Time) (n float64) {
+	for _, p := range points {
+		if p.IntervalMS != nil && *p.IntervalMS > 0 && (p.RetiredAt == nil || *p.RetiredAt > now.UnixMilli()) {
+			n += float64(utc.DayMillis) / float64(*p.IntervalMS)
+		}
+	}
+	return n
 }
 
 // failureAge is how long a failed run is told of: a week, as in the source document.
@@ -818,7 +826,7 @@ func (c *coldFacts) badMonth(m utc.Month) bool {
 func (s *statusJob) judgeCold(h *hotFacts, c *coldFacts) {
 	if why, remedy := c.why(s.env); why != "" {
 		if c.err != nil {
-			s.r.say("store", Critical, fault.HintOf(c.err), "%v", c.err)
+			s.r.say("store", Critical, cmp.Or(fault.HintOf(c.err), "`etl config --check` tries what it needs"), "%v", c.err)
 			s.r.fail(c.err)
 		}
 		s.r.unknown(why, remedy, "cold", "growth", "rejects")

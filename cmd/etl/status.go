@@ -108,25 +108,26 @@ can not be read; the lines of the other one are there all the same.`,
 	return cmd
 }
 
-// openEither opens what is set of the two tiers, the ledger if there is one.
-func (c *statusing) openEither(cmd *cobra.Command, a *app) (env jobs.Env, done func(), err error) {
-	env, done = jobs.Env{Now: c.clock(), Stop: a.stop.Done()}, func() {}
-	hasStore := c.store != "" || c.settings.Value("store").Problem != nil && !fault.Is(c.settings.Value("store").Problem, fault.NotExist)
-	if !c.hasSource() && !hasStore {
+// openEither opens what is set of the two tiers, and the ledger if there is one. An error
+// of the ledger shows again where the source is read.
+func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, done func(), err error) {
+	env, done = jobs.Env{Now: p.clock(), Stop: a.stop.Done()}, func() {}
+	problem := p.settings.Value("store").Problem
+	hasStore := p.store != "" || problem != nil && !fault.Is(problem, fault.NotExist)
+	if !p.hasSource() && !hasStore {
 		return env, nil, fault.Hint(fault.Errorf(fault.Usage, "neither a source nor a store is set: what is to be looked at?"),
 			"give --source and --store, set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
 	}
-	if c.hasSource() {
-		src, err := c.openSource(2, false)
+	if p.hasSource() {
+		src, err := p.openSource(2, false)
 		if err != nil {
 			return env, nil, err
 		}
 		env.Source, done = src, func() { src.Close() }
-		// What is wrong with the source is a line of the status, and not the end of it.
-		_ = c.addLedger(cmd.Context(), &env, src, false)
+		_ = p.addLedger(cmd.Context(), &env, src, false)
 	}
 	if hasStore {
-		if env.Store, err = c.openStore(cmd.Context(), perhaps); err != nil {
+		if env.Store, err = p.openStore(cmd.Context(), perhaps); err != nil {
 			done()
 			return env, nil, err
 		}
