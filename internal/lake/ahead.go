@@ -125,8 +125,9 @@ func (v *verdict) pending() bool {
 // refused reports whether there is a verdict, and it is no.
 func (v *verdict) refused() bool { return v != nil && !v.pending() && !v.ok }
 
-// maxHeld bounds how much of an answer is held in memory; then DuckDB waits.
-const maxHeld = 16 << 20
+// maxHeld, less in tests, bounds how much of an answer is held in memory; then
+// DuckDB waits.
+var maxHeld = 16 << 20
 
 // pass copies r to w, but nothing before the verdict, and nothing at all if that
 // is no. It returns errors of w; r is read to its end in any case but those.
