@@ -330,6 +330,7 @@ func (e *Entry) check(month utc.Month, dir string) error {
 	if len(e.Days) != month.Len() {
 		return fmt.Errorf("%d days, %s has %d", len(e.Days), month, month.Len())
 	}
+	start := month.First()
 	first, last := -1, -1
 	for i, n := range e.Days {
 		if n > 0 {
@@ -345,7 +346,7 @@ func (e *Entry) check(month utc.Month, dir string) error {
 	switch empty := e.Samples == 0; {
 	case (e.First == nil) != empty || (e.Last == nil) != empty:
 		return errors.New("first and last must be null if, and only if, there is no sample")
-	case !empty && (!onDay(*e.First, month, first) || !onDay(*e.Last, month, last) || *e.First > *e.Last):
+	case !empty && (!onDay(*e.First, start, first) || !onDay(*e.Last, start, last) || *e.First > *e.Last):
 		return fmt.Errorf("first %d and last %d are not on the first and last day that has samples", *e.First, *e.Last)
 	}
 	if e.Path == "" {
@@ -377,9 +378,9 @@ func (e *Entry) check(month utc.Month, dir string) error {
 	return nil
 }
 
-// onDay reports whether the instant lies on the i-th day of the month.
-func onDay(ms int64, month utc.Month, i int) bool {
-	day := month.First() + utc.Day(i)
+// onDay reports whether the instant lies on the i-th day of the month that begins with start.
+func onDay(ms int64, start utc.Day, i int) bool {
+	day := start + utc.Day(i)
 	return ms >= day.Start() && ms < day.End()
 }
 

@@ -27,10 +27,15 @@ type hearing struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	begun  bool
-	work   sync.WaitGroup
+	work   sync.WaitGroup // the asking
+	ahead  sync.WaitGroup // the fetching of manifests before they are needed
 
 	news *news
 	err  error
+
+	mu   sync.Mutex
+	span *[2]int64 // what the statement can touch, once that is known
+	list *Catalog  // the listing, once it is there
 }
 
 // mayAsk is a text that names a table of the lake. It only decides when the news
@@ -52,7 +57,7 @@ func (l *Lake) listen(ctx context.Context, text string) *hearing {
 func (h *hearing) begin() {
 	if !h.begun {
 		h.begun = true
-		h.work.Go(func() { h.news, h.err = h.lake.ask(h.ctx) })
+		h.work.Go(func() { h.news, h.err = h.lake.ask(h.ctx, h.listed) })
 	}
 }
 
@@ -62,10 +67,30 @@ func (h *hearing) wait() (*news, error) {
 	return h.news, h.err
 }
 
+// listed and touches tell the listing and what the statement can touch, in Unix
+// milliseconds: once both are known, the manifests are fetched. A span that is
+// wrong fetches what is not needed, or later what is.
+func (h *hearing) listed(c *Catalog) { h.fetch(func() { h.list = c }) }
+
+func (h *hearing) touches(from, to int64) {
+	h.fetch(func() { h.span = &[2]int64{from, to} })
+}
+
+func (h *hearing) fetch(tell func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tell()
+	if h.list != nil && h.span != nil {
+		list, span := h.list, *h.span
+		h.ahead.Go(func() { list.prefetch(h.ctx, span[0], span[1]) })
+	}
+}
+
 // stop ends it: nothing is asked any more when it returns.
 func (h *hearing) stop() {
 	h.cancel()
 	h.work.Wait()
+	h.ahead.Wait()
 }
 
 // verdict says whether what a query is done by is still so. It is nil where that
@@ -100,8 +125,9 @@ func (v *verdict) pending() bool {
 // refused reports whether there is a verdict, and it is no.
 func (v *verdict) refused() bool { return v != nil && !v.pending() && !v.ok }
 
-// maxHeld bounds how much of an answer is held in memory; then DuckDB waits.
-const maxHeld = 16 << 20
+// maxHeld, less in tests, bounds how much of an answer is held in memory; then
+// DuckDB waits.
+var maxHeld = 16 << 20
 
 // pass copies r to w, but nothing before the verdict, and nothing at all if that
 // is no. It returns errors of w; r is read to its end in any case but those.
@@ -163,6 +189,9 @@ func (l *Lake) ahead(ctx context.Context, p *plan, h *hearing, f func(context.Co
 			return false, err
 		}
 	}
+	if l.catalog == nil {
+		l.guess(ctx, p, h)
+	}
 	lap := time.Now()
 	defer func() { p.stats.Catalog += time.Since(lap) }()
 	n, err := h.wait()
@@ -174,6 +203,20 @@ func (l *Lake) ahead(ctx context.Context, p *plan, h *hearing, f func(context.Co
 	}
 	_, err = l.learn(ctx, n)
 	return err == nil, err
+}
+
+// guess plans a statement while nothing is known of the lake, not even its points,
+// only to tell which months it is likely to touch.
+func (l *Lake) guess(ctx context.Context, p *plan, h *hearing) {
+	lap := time.Now()
+	defer func() { p.stats.Plan += time.Since(lap) }()
+	list, err := scans(ctx, l.conn, p.stmt.SQL)
+	if err != nil {
+		return
+	}
+	if g := (&plan{scans: list}); g.reads("samples") {
+		h.touches(g.bounds())
+	}
 }
 
 // answer does f, which gives the answer, and stops it if the verdict is no.

@@ -38,13 +38,21 @@ type news struct {
 
 // ask hears the news: one LIST of the manifests, and the points and groups of
 // the source. It changes nothing of the session, so it may run beside the rest.
-func (l *Lake) ask(ctx context.Context) (*news, error) {
+// listed, which may be nil, is told the listing before the rest is there.
+func (l *Lake) ask(ctx context.Context, listed func(*Catalog)) (*news, error) {
 	n := &news{catalog: &Catalog{}}
 	g, gctx := errgroup.WithContext(ctx)
 	if l.o.Store != nil {
-		g.Go(func() (err error) {
-			n.catalog, err = l.pins.Catalog(gctx, l.o.Store, l.o.StoreName)
-			return err
+		g.Go(func() error {
+			c, err := l.pins.list(gctx, l.o.Store, l.o.StoreName)
+			if err != nil {
+				return err
+			}
+			if listed != nil {
+				listed(c)
+			}
+			n.catalog = c
+			return c.loadPoints(gctx)
 		})
 	}
 	if l.o.Source != nil {
@@ -118,7 +126,7 @@ func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
 
 // refresh asks and learns.
 func (l *Lake) refresh(ctx context.Context) (changed bool, err error) {
-	n, err := l.ask(ctx)
+	n, err := l.ask(ctx, nil)
 	if err != nil {
 		return false, err
 	}
@@ -232,7 +240,7 @@ func (l *Lake) loadStrangers(ctx context.Context, c *Catalog) error {
 // errStale if one of them has a point that is in lake.points only once the next
 // news are learnt.
 func (l *Lake) loadMonths(ctx context.Context, from, to int64) ([]CatalogMonth, error) {
-	months, err := l.catalog.Load(ctx, from, to)
+	months, err := l.catalog.load(ctx, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -258,21 +266,49 @@ func (l *Lake) loadMonths(ctx context.Context, from, to int64) ([]CatalogMonth, 
 	if len(load) == 0 {
 		return months, nil
 	}
-	// There are none as a rule, and ids alone are read fast.
-	n, err := l.count(ctx, "SELECT count(*)"+strange(load))
-	if err == nil && n > 0 {
+	// Fresh ones come from memory, the others from the cache.
+	var cached, parsed []CatalogMonth
+	for _, m := range load {
+		if m.fresh != nil {
+			parsed = append(parsed, m)
+		} else {
+			cached = append(cached, m)
+		}
+	}
+	strangers := int64(0)
+	if len(parsed) > 0 {
+		strangers, err = l.loadFresh(ctx, parsed)
+	}
+	if err == nil && strangers == 0 && len(cached) > 0 {
+		// There are none as a rule, and ids alone are read fast.
+		strangers, err = l.count(ctx, "SELECT count(*)"+strange(cached))
+	}
+	if err == nil && strangers > 0 {
 		l.strangers = true
 		return nil, errStale
 	}
-	if err == nil {
-		err = l.exec(ctx, `INSERT INTO lake.catalog
-			SELECT m.month, m.point_id, p.point_name, m.path <> '', m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
-			FROM read_parquet(`+list(paths(load))+`) m JOIN lake.points p ON m.point_id = p.point_id`)
+	if err == nil && len(cached) > 0 {
+		err = l.exec(ctx, fillCatalog("m.path <> ''", "read_parquet("+list(paths(cached))+")"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load the catalog of the cold tier: %w", err)
 	}
 	return months, nil
+}
+
+// fillCatalog adds rows of catalog months to lake.catalog, but those of strangers.
+func fillCatalog(file, from string) string {
+	return "INSERT INTO lake.catalog SELECT m.month, m.point_id, p.point_name, " + file + `, m.bytes, m.samples, m.last, m.archived, m.t_min, m.t_max
+		FROM ` + from + " m JOIN lake.points p ON m.point_id = p.point_id"
+}
+
+// loadFresh fills lake.catalog from manifests in memory, and says how many of
+// their points are not in lake.points.
+func (l *Lake) loadFresh(ctx context.Context, months []CatalogMonth) (strangers int64, err error) {
+	rec := freshRecord(months)
+	defer rec.Release()
+	n, err := l.insertFrom(ctx, rec, fillCatalog("m.file", "lake_in"))
+	return rec.NumRows() - n, err
 }
 
 // replace fills a table of the schema lake anew.
@@ -309,12 +345,19 @@ func (l *Lake) append(table string, rows [][]driver.Value) error {
 // insert adds the samples of a batch to lake.hot, as Arrow.
 func (l *Lake) insert(ctx context.Context, b *sample.Batch) error {
 	l.use("lake.hot")
-	reader, err := array.NewRecordReader(sample.Schema, []arrow.RecordBatch{b.Record()})
+	_, err := l.insertFrom(ctx, b.Record(), "INSERT INTO lake.hot SELECT point_id, make_timestamp(epoch_us(timestamp)), value, quality, flags FROM lake_in")
+	return err
+}
+
+// insertFrom runs a statement that inserts from lake_in, which is the record, and
+// returns how many rows it inserted.
+func (l *Lake) insertFrom(ctx context.Context, rec arrow.RecordBatch, text string) (n int64, err error) {
+	reader, err := array.NewRecordReader(rec.Schema(), []arrow.RecordBatch{rec})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer reader.Release()
-	return l.conn.Raw(func(c any) error {
+	return n, l.conn.Raw(func(c any) error {
 		a, err := duckdb.NewArrowFromConn(c.(driver.Conn))
 		if err != nil {
 			return err
@@ -326,7 +369,10 @@ func (l *Lake) insert(ctx context.Context, b *sample.Batch) error {
 		defer release()
 		// The view must be gone before its memory is: scanning it then would end the process.
 		conn := c.(driver.ExecerContext)
-		_, err = conn.ExecContext(ctx, "INSERT INTO lake.hot SELECT point_id, make_timestamp(epoch_us(timestamp)), value, quality, flags FROM lake_in", nil)
+		r, err := conn.ExecContext(ctx, text, nil)
+		if err == nil {
+			n, err = r.RowsAffected()
+		}
 		_, dropped := conn.ExecContext(context.WithoutCancel(ctx), "DROP VIEW lake_in", nil)
 		return cmp.Or(err, dropped)
 	})

@@ -448,10 +448,14 @@ type Pins struct {
 	lock  *os.File
 	seq   atomic.Int64 // for names of temporary files
 
-	mu      sync.Mutex
-	held    map[string]*pin // by SHA-256
-	catalog map[string]*pin // by id, see catalog.go
-	points  *pointsFile
+	mu         sync.Mutex
+	held       map[string]*pin // by SHA-256
+	catalog    map[string]*pin // by id, see catalog.go
+	points     *pointsFile
+	fresh      map[string]*fresh // by id
+	freshBytes int64
+
+	settling sync.Mutex
 }
 
 // pin is a verified file of the session's folder.
@@ -492,7 +496,7 @@ func (c *Cache) newPins() (*Pins, error) {
 					lock.Close()
 					return nil, err
 				}
-				return &Pins{cache: c, dir: dir, lock: lock, held: map[string]*pin{}, catalog: map[string]*pin{}}, nil
+				return &Pins{cache: c, dir: dir, lock: lock, held: map[string]*pin{}, catalog: map[string]*pin{}, fresh: map[string]*fresh{}}, nil
 			}
 		}
 		lock.Close()

@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
+	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -39,24 +42,39 @@ type Catalog struct {
 	Points    []sample.Point      // of points.json, ascending by id; not to be changed
 	PointsErr error               // why points.json can not be read; Points is empty then
 
-	pins  *Pins
-	store object.Store
-	name  string
+	pins       *Pins
+	store      object.Store
+	name       string
+	pointsETag string
 }
 
 // CatalogMonth is one manifest.
 type CatalogMonth struct {
 	Month utc.Month
 	ETag  string // as it was listed, or as it was loaded: "" if it has gone meanwhile
-	// Path is a local Parquet file that DuckDB loads fast, "" before Load: a row for
-	// each entry, ascending by point_id, in the columns of catalogSchema. It stays
-	// until the session ends.
+	// Path is a local Parquet file that DuckDB loads fast, "" before Load: a row for each entry, ascending by point_id, in the
+	// columns of catalogSchema. It stays until the session ends.
 	Path string
+	// fresh, after load, may be the manifest itself in place of a path.
+	fresh *fresh
 }
 
-// catalogWorkers bounds the manifests in memory: one of 4,500 points is 3 MB of
-// JSON and takes 4 times that while it is parsed.
-const catalogWorkers = 8
+// catalogWorkers bounds the manifests that are fetched and parsed at once: one of
+// 4,500 points is 3 MB of JSON, and twice that while it is parsed.
+const catalogWorkers = 12
+
+// maxFresh bounds the JSON of the manifests that wait for being written into the
+// cache: 30 months of 4,500 points. What is beyond is written before it is used.
+const maxFresh = 96 << 20
+
+// fresh is a manifest that was fetched and is yet to be written into the cache as
+// Parquet. That takes longer than all else of a query over an empty cache, so it
+// is done behind the answer: see settle.
+type fresh struct {
+	id    string
+	man   *manifests.Manifest
+	bytes int64 // of its JSON, about
+}
 
 // catalogFormat names the columns and the reading of a manifest. Another one
 // must have another name, or an old file would be taken for a new one.
@@ -67,10 +85,18 @@ const catalogFormat = "etl catalog 1"
 // others; it must not depend on where the process runs. A store without
 // manifests has an empty catalog.
 func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*Catalog, error) {
+	c, err := p.list(ctx, store, name)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.loadPoints(ctx)
+}
+
+// list is a Catalog without points.
+func (p *Pins) list(ctx context.Context, store object.Store, name string) (*Catalog, error) {
 	const prefix = "_manifests/"
 	c := &Catalog{pins: p, store: store, name: name}
 	version := sha256.New()
-	pointsETag := ""
 	for a, err := range store.List(ctx, prefix) {
 		if err != nil {
 			return nil, fmt.Errorf("list manifests: %w", err)
@@ -80,23 +106,34 @@ func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*C
 		case isMonth:
 			c.Months = append(c.Months, CatalogMonth{Month: m, ETag: a.ETag})
 		case a.Key == manifests.PointsKey:
-			pointsETag = a.ETag
+			c.pointsETag = a.ETag
 		default:
 			continue
 		}
 		fmt.Fprintf(version, "%q %q\n", a.Key, a.ETag)
 	}
 	c.Version = hex.EncodeToString(version.Sum(nil))
-	if pointsETag != "" {
-		var err error
-		c.Points, err = p.loadPoints(ctx, store, name, pointsETag)
-		if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
-			c.PointsErr = err
-		} else if err != nil {
-			return nil, err
-		}
-	}
 	return c, nil
+}
+
+// loadPoints makes the listing whole.
+func (c *Catalog) loadPoints(ctx context.Context) (err error) {
+	if c.pointsETag == "" {
+		return nil
+	}
+	c.Points, err = c.pins.loadPoints(ctx, c.store, c.name, c.pointsETag)
+	if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
+		c.PointsErr, err = err, nil
+	}
+	return err
+}
+
+// prefetch fetches the months of load into the session, beside whatever else is
+// done with the catalog: it changes nothing of it. What it can not fetch, load will
+// meet again.
+func (c *Catalog) prefetch(ctx context.Context, from, to int64) {
+	ahead := &Catalog{Months: slices.Clone(c.Months), pins: c.pins, store: c.store, name: c.name}
+	_, _ = ahead.load(ctx, from, to)
 }
 
 // Load makes the months local that may have a sample from..to, Unix
@@ -104,6 +141,18 @@ func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*C
 // have gone since the listing or are in Bad. What is loaded may be newer than
 // what was listed; its ETag says so.
 func (c *Catalog) Load(ctx context.Context, from, to int64) ([]CatalogMonth, error) {
+	months, err := c.load(ctx, from, to)
+	if err != nil || !slices.ContainsFunc(months, func(m CatalogMonth) bool { return m.fresh != nil }) {
+		return months, err
+	}
+	if err := c.pins.settle(); err != nil {
+		return nil, err
+	}
+	return c.load(ctx, from, to)
+}
+
+// load is Load, but months may be fresh, and have no path then.
+func (c *Catalog) load(ctx context.Context, from, to int64) ([]CatalogMonth, error) {
 	c.Bad = map[utc.Month]error{}
 	var mu sync.Mutex // of c.Bad
 	cached := sync.OnceValues(func() (map[string][]string, error) { return c.pins.cache.catalogNames() })
@@ -117,7 +166,7 @@ func (c *Catalog) Load(ctx context.Context, from, to int64) ([]CatalogMonth, err
 		}
 		months = append(months, m)
 		g.Go(func() error {
-			m.Path = ""
+			m.Path, m.fresh = "", nil
 			err := c.pins.month(gctx, c.store, c.name, cached, m)
 			if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
 				mu.Lock()
@@ -133,7 +182,7 @@ func (c *Catalog) Load(ctx context.Context, from, to int64) ([]CatalogMonth, err
 	}
 	var loaded []CatalogMonth
 	for _, m := range months {
-		if m.Path != "" {
+		if m.Path != "" || m.fresh != nil {
 			loaded = append(loaded, *m)
 		}
 	}
@@ -150,8 +199,8 @@ func manifestMonth(key object.Key) (utc.Month, bool) {
 	return m, err == nil && manifests.KeyOf(m) == key
 }
 
-// month sets the path of a listed month, and its ETag if another version was
-// loaded than was listed. Both are "" if the manifest has gone.
+// month sets the path of a listed month or its manifest, and its ETag if another
+// version was loaded than was listed. All are empty if the manifest has gone.
 func (p *Pins) month(ctx context.Context, store object.Store, name string, cached func() (map[string][]string, error), m *CatalogMonth) error {
 	key := manifests.KeyOf(m.Month)
 	id := catalogID(name, key, m.ETag)
@@ -160,6 +209,9 @@ func (p *Pins) month(ctx context.Context, store object.Store, name string, cache
 		return err
 	}
 	defer release()
+	if m.fresh = p.waiting(id); m.fresh != nil {
+		return nil
+	}
 	if n, _, err := p.catalogFile(id, cached); err != nil || n != nil {
 		if n != nil {
 			m.Path = n.path
@@ -174,18 +226,71 @@ func (p *Pins) month(ctx context.Context, store object.Store, name string, cache
 		m.ETag = ""
 		return nil
 	}
-	data, err := encodeCatalog(memory.DefaultAllocator, man)
-	if err != nil {
-		return fmt.Errorf("manifest of %s: %w", m.Month, err)
-	}
 	// The version that was loaded, which need not be the one that was listed.
 	m.ETag = string(version)
-	n, err := p.keepCatalog(catalogID(name, key, m.ETag), parquetExt, data)
-	if err != nil {
-		return p.cache.fail("write to", err)
+	f := &fresh{catalogID(name, key, m.ETag), man, int64(len(man.Points)) * 700}
+	if p.hoard(f) {
+		m.fresh = f
+		return nil
 	}
-	m.Path = n.path
+	m.Path, err = p.store(f)
+	return err
+}
+
+// waiting is the manifest of that id, if it is fresh.
+func (p *Pins) waiting(id string) *fresh {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fresh[id]
+}
+
+// hoard keeps a manifest for settle, if there is room.
+func (p *Pins) hoard(f *fresh) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fresh[f.id] != nil {
+		return true
+	}
+	if p.freshBytes+f.bytes > maxFresh {
+		return false
+	}
+	p.fresh[f.id] = f
+	p.freshBytes += f.bytes
+	return true
+}
+
+// settle writes what is fresh into the cache and lets go of it.
+func (p *Pins) settle() error {
+	p.settling.Lock() // so that nothing is written twice
+	defer p.settling.Unlock()
+	p.mu.Lock()
+	all := slices.Collect(maps.Values(p.fresh))
+	p.mu.Unlock()
+	for _, f := range all {
+		if _, err := p.store(f); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		if p.fresh[f.id] == f {
+			delete(p.fresh, f.id)
+			p.freshBytes -= f.bytes
+		}
+		p.mu.Unlock()
+	}
 	return nil
+}
+
+// store writes one manifest into the cache and returns its path.
+func (p *Pins) store(f *fresh) (string, error) {
+	data, err := encodeCatalog(memory.DefaultAllocator, f.man)
+	if err != nil {
+		return "", fmt.Errorf("manifest of %s: %w", f.man.Month, err)
+	}
+	n, err := p.keepCatalog(f.id, parquetExt, data)
+	if err != nil {
+		return "", p.cache.fail("write to", err)
+	}
+	return n.path, nil
 }
 
 // pointsFile is the parsed points.json of one version.
@@ -385,6 +490,7 @@ func encodeCatalog(mem memory.Allocator, m *manifests.Manifest) ([]byte, error) 
 	tMin, tMax := b.Field(13).(*array.TimestampBuilder), b.Field(14).(*array.TimestampBuilder)
 	day := days.ValueBuilder().(*array.Int32Builder)
 	monthName := m.Month.String()
+	start := m.Month.First()
 	for i := range m.Points {
 		e := &m.Points[i]
 		month.Append(monthName)
@@ -416,13 +522,7 @@ func encodeCatalog(mem memory.Allocator, m *manifests.Manifest) ([]byte, error) 
 		}
 		set := e.Days.Archived()
 		archived.Append(uint32(set))
-		if runs := set.Runs(m.Month); len(runs) > 0 {
-			tMin.Append(arrow.Timestamp(runs[0].From.Start()))
-			tMax.Append(arrow.Timestamp(runs[len(runs)-1].To.Start() - 1))
-		} else {
-			tMin.AppendNull()
-			tMax.AppendNull()
-		}
+		appendSpan(tMin, tMax, start, set)
 	}
 	rec := b.NewRecordBatch()
 	defer rec.Release()
@@ -441,12 +541,69 @@ func encodeCatalog(mem memory.Allocator, m *manifests.Manifest) ([]byte, error) 
 	return out.Bytes(), nil
 }
 
+// appendSpan appends the first and the last instant of days of the month that
+// begins with a day.
+func appendSpan(tMin, tMax *array.TimestampBuilder, start utc.Day, set utc.Set) {
+	if set == 0 {
+		tMin.AppendNull()
+		tMax.AppendNull()
+		return
+	}
+	tMin.Append(arrow.Timestamp((start + utc.Day(bits.TrailingZeros32(uint32(set)))).Start()))
+	tMax.Append(arrow.Timestamp((start + utc.Day(bits.Len32(uint32(set)))).Start() - 1))
+}
+
+// freshSchema is those columns of a catalog month of which lake.catalog is made.
+var freshSchema = func() *arrow.Schema {
+	var fields []arrow.Field
+	for _, name := range []string{"month", "point_id", "bytes", "samples", "last", "archived", "t_min", "t_max"} {
+		f, _ := catalogSchema.FieldsByName(name)
+		fields = append(fields, f...)
+	}
+	return arrow.NewSchema(append(fields, arrow.Field{Name: "file", Type: arrow.FixedWidthTypes.Boolean}), nil)
+}()
+
+// freshRecord is months that are fresh, in the columns of freshSchema.
+func freshRecord(months []CatalogMonth) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, freshSchema)
+	defer b.Release()
+	month, id := b.Field(0).(*array.StringBuilder), b.Field(1).(*array.Int32Builder)
+	size, samples, last := b.Field(2).(*array.Int64Builder), b.Field(3).(*array.Int64Builder), b.Field(4).(*array.Int64Builder)
+	archived, file := b.Field(5).(*array.Uint32Builder), b.Field(8).(*array.BooleanBuilder)
+	tMin, tMax := b.Field(6).(*array.TimestampBuilder), b.Field(7).(*array.TimestampBuilder)
+	n := 0
+	for _, m := range months {
+		n += len(m.fresh.man.Points)
+	}
+	b.Reserve(n)
+	for _, m := range months {
+		name, start := m.Month.String(), m.Month.First()
+		for i := range m.fresh.man.Points {
+			e := &m.fresh.man.Points[i]
+			month.Append(name)
+			id.Append(e.ID)
+			size.Append(e.Bytes)
+			samples.Append(e.Samples)
+			if e.Last == nil {
+				last.AppendNull()
+			} else {
+				last.Append(*e.Last)
+			}
+			set := e.Days.Archived()
+			archived.Append(uint32(set))
+			appendSpan(tMin, tMax, start, set)
+			file.Append(e.Path != "")
+		}
+	}
+	return b.NewRecordBatch()
+}
+
 // catalogProperties: the columns that selecting files reads are not compressed,
 // and those whose values seldom repeat have no dictionary. Over 35 months of
 // 4,500 points DuckDB reads the former in 17 ms of processor time (all of it
 // Snappy: 27 ms, zstd: 34 ms) and the whole takes 18 MB (30 MB, 17 MB).
 var catalogProperties = func() *parquet.WriterProperties {
-	o := []parquet.WriterProperty{parquet.WithCreatedBy(catalogFormat), parquet.WithCompression(compress.Codecs.Zstd)}
+	o := []parquet.WriterProperty{parquet.WithCreatedBy(catalogFormat), parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCompressionLevel(1)}
 	for _, c := range []string{"month", "point_id", "bytes", "samples", "t_min", "t_max"} {
 		o = append(o, parquet.WithCompressionFor(c, compress.Codecs.Uncompressed))
 	}

@@ -6,9 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,29 +160,48 @@ func (f *File) check() error {
 // Missing says how many of the files a Fetch would have to fetch, or, of a
 // directory store, to read and verify; and their bytes.
 func (p *Pins) Missing(files []File) (n int, bytes int64) {
-	seen := make(map[string]bool, len(files))
+	wanted := make(map[string]int64, len(files))
+	p.mu.Lock()
 	for i := range files {
-		f := &files[i]
-		if seen[f.SHA256] || !sample.IsSHA256(f.SHA256) {
-			continue
+		if sha := files[i].SHA256; p.held[sha] == nil && sample.IsSHA256(sha) {
+			wanted[sha] = files[i].Bytes
 		}
-		seen[f.SHA256] = true
-		p.mu.Lock()
-		held := p.held[f.SHA256] != nil
-		p.mu.Unlock()
-		if held {
-			continue
-		}
-		if _, err := lstat(p.cache.file(f.SHA256)); err == nil {
-			continue
-		}
-		if _, err := lstat(p.cache.verified(f.SHA256)); err == nil {
-			continue
-		}
+	}
+	p.mu.Unlock()
+	p.cache.strike(wanted, verifiedDir, "")
+	p.cache.strike(wanted, filesDir, parquetExt)
+	for _, b := range wanted {
 		n++
-		bytes += f.Bytes
+		bytes += b
 	}
 	return n, bytes
+}
+
+// strike takes those hashes out of wanted for which a folder of the cache has an
+// entry. A look at each costs 1.5 µs, and 4,500 of them a third of what planning
+// may take; so where the folder is not much larger than that, it is listed.
+func (c *Cache) strike(wanted map[string]int64, folder, ext string) {
+	const most = 4 // names that may be listed for each that is wanted
+	dir := filepath.Join(c.dir, folder)
+	if d, err := os.Open(dir); err == nil && len(wanted) >= 64 {
+		defer d.Close()
+		// An entry takes 80 bytes of a folder of ext4. Another file system may lie:
+		// then the names say when it is enough.
+		if st, err := d.Stat(); err == nil && st.Size()/80 <= int64(most*len(wanted)) {
+			names, err := d.Readdirnames(most*len(wanted) + 1)
+			if (err == nil || err == io.EOF) && len(names) <= most*len(wanted) {
+				for _, name := range names {
+					delete(wanted, strings.TrimSuffix(name, ext))
+				}
+				return
+			}
+		}
+	}
+	for sha := range wanted {
+		if _, err := lstat(dir + "/" + sha + ext); err == nil {
+			delete(wanted, sha)
+		}
+	}
 }
 
 // fetch is one call of Fetch.

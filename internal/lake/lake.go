@@ -120,7 +120,8 @@ type Lake struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	telling sync.Mutex // held while Notify is called
+	telling sync.Mutex     // held while Notify is called
+	behind  sync.WaitGroup // what goes on behind an answer: see settle
 
 	learnt
 	before    learnt           // what was learnt when the query's transaction began
@@ -175,6 +176,7 @@ func Open(ctx context.Context, o Options) (*Lake, error) {
 
 // Close ends the session and removes its folder.
 func (l *Lake) Close() error {
+	l.behind.Wait()
 	var errs []error
 	if l.conn != nil {
 		errs = append(errs, l.conn.Close())
@@ -229,6 +231,21 @@ func (l *Lake) setUp(ctx context.Context) error {
 		return err
 	}
 	return l.exec(ctx, aliases+"SET lock_configuration = true")
+}
+
+// settle writes the manifests that were fetched into the cache, behind the answer.
+// That it fails costs the next session a fetch, so it is a warning.
+func (l *Lake) settle() {
+	if l.catalog != nil {
+		for i := range l.catalog.Months {
+			l.catalog.Months[i].fresh = nil // the next query asks for it, or for its file
+		}
+	}
+	l.behind.Go(func() {
+		if err := l.pins.settle(); err != nil {
+			l.notify(Warning{err.Error()})
+		}
+	})
 }
 
 func (l *Lake) exec(ctx context.Context, text string) error {

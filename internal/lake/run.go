@@ -27,6 +27,7 @@ import (
 	"etl/internal/object"
 	"etl/internal/source"
 	"etl/internal/utc"
+	"etl/manifests"
 )
 
 // Query is a question: one SELECT, values for its parameters ($name), and the
@@ -144,6 +145,7 @@ func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
 	}
+	l.settle()
 	e := &Explanation{Statement: p.stmt.SQL, Planned: p.why == "", Why: p.why, Scans: []string{}, Hot: []HotRange{}, Files: len(p.files)}
 	for _, s := range p.scans {
 		e.Scans = append(e.Scans, s.Table+" WHERE "+s.Where)
@@ -286,66 +288,84 @@ func (l *Lake) selectedFiles(ctx context.Context) ([]selectedFile, error) {
 	for _, m := range l.catalog.Months {
 		byName[m.Month.String()] = m
 	}
+	// Those that an earlier query has read, or whose manifest is in memory.
+	var files []selectedFile
+	missing := map[fileID]utc.Set{}
 	var months []string
 	points := map[int32]bool{}
-	files := 0
-	var met []selectedFile // those that an earlier query has read
 	if err := l.arrow(ctx, "SELECT month, point_id, archived FROM lake.selected ORDER BY point_id, month", func(rec arrow.RecordBatch) error {
 		c, masks := rec.Column(0).(*array.String), rec.Column(2).(*array.Uint32)
+		files = slices.Grow(files, c.Len())
 		for i, id := range ints(rec, 1) {
-			m := byName[c.Value(i)]
+			m, archived := byName[c.Value(i)], utc.Set(masks.Value(i))
+			f, ok := l.met[metFile{id, m.Month, m.ETag}]
+			if !ok && m.fresh != nil {
+				f, ok = fileOf(m.Month, m.fresh.man.Entry(id))
+			}
+			if ok {
+				files = append(files, selectedFile{File: f, archived: archived})
+				continue
+			}
+			missing[fileID{id, m.Month}] = archived
 			if !slices.Contains(months, m.Path) {
 				months = append(months, m.Path)
 			}
-			if f, ok := l.met[metFile{id, m.Month, m.ETag}]; ok {
-				met = append(met, selectedFile{File: f, archived: utc.Set(masks.Value(i))})
-			}
 			points[id] = true
 		}
-		files += c.Len()
 		return nil
-	}); err != nil || files == len(met) {
-		return met, err
+	}); err != nil || len(missing) == 0 {
+		return files, err
 	}
 	few := ""
 	if len(points) <= 100 {
-		ids := make([]int32, 0, len(points))
-		for id := range points {
-			ids = append(ids, id)
-		}
-		few = " WHERE m.point_id IN " + in(ids)
+		few = " WHERE point_id IN " + in(slices.Collect(maps.Keys(points)))
 	}
 	slices.Sort(months)
-	selected := make([]selectedFile, 0, files)
-	err := l.arrow(ctx, `SELECT m.point_id, s.archived, m.month, m.path, m.bytes, m.etag, m.sha256, m.rows_sha256
-		FROM read_parquet(`+list(months)+") m JOIN lake.selected s ON m.month = s.month AND m.point_id = s.point_id"+few+" ORDER BY m.point_id, m.month",
+	found := len(files)
+	if err := l.arrow(ctx, "SELECT point_id, month, path, bytes, etag, sha256, rows_sha256 FROM read_parquet("+list(months)+")"+few,
 		func(rec arrow.RecordBatch) error {
 			text := func(i, row int) string { return strings.Clone(rec.Column(i).(*array.String).Value(row)) }
 			for i, id := range ints(rec, 0) {
-				m, err := utc.ParseMonth(text(2, i))
-				if err != nil {
-					return err
+				m := byName[rec.Column(1).(*array.String).Value(i)]
+				archived, ok := missing[fileID{id, m.Month}]
+				if !ok {
+					continue
 				}
-				selected = append(selected, selectedFile{
-					File: File{Month: m, Point: id, Key: object.Key(text(3, i)), Bytes: rec.Column(4).(*array.Int64).Value(i),
-						ETag: text(5, i), SHA256: text(6, i), RowsSHA256: text(7, i)},
-					archived: utc.Set(rec.Column(1).(*array.Uint32).Value(i)),
+				files = append(files, selectedFile{
+					File: File{Month: m.Month, Point: id, Key: object.Key(text(2, i)), Bytes: rec.Column(3).(*array.Int64).Value(i),
+						ETag: text(4, i), SHA256: text(5, i), RowsSHA256: text(6, i)},
+					archived: archived,
 				})
 			}
 			return nil
-		})
-	if err == nil && len(selected) != files {
-		err = fmt.Errorf("the catalog names %d files of %d", len(selected), files)
+		}); err != nil {
+		return nil, err
 	}
-	if err == nil && files <= maxMet {
-		if len(l.met)+files > maxMet {
+	if n := len(files) - found; n != len(missing) {
+		return nil, fmt.Errorf("the catalog names %d files of %d", n, len(missing))
+	}
+	if len(missing) <= maxMet {
+		if len(l.met)+len(missing) > maxMet {
 			clear(l.met)
 		}
-		for _, f := range selected {
+		for _, f := range files[found:] {
 			l.met[metFile{f.Point, f.Month, byName[f.Month.String()].ETag}] = f.File
 		}
 	}
-	return selected, err
+	slices.SortFunc(files, func(a, b selectedFile) int {
+		return cmp.Or(cmp.Compare(a.Point, b.Point), cmp.Compare(a.Month, b.Month))
+	})
+	return files, nil
+}
+
+// fileOf is the file of an entry, with text of its own: that of the entry is a
+// part of the whole manifest.
+func fileOf(m utc.Month, e *manifests.Entry) (File, bool) {
+	if e == nil || e.Path == "" {
+		return File{}, false
+	}
+	return File{Month: m, Point: e.ID, Key: object.Key(strings.Clone(string(e.Path))), Bytes: e.Bytes,
+		ETag: strings.Clone(e.ETag), SHA256: strings.Clone(e.SHA256), RowsSHA256: strings.Clone(e.RowsSHA256)}, true
 }
 
 // metFile names a month file as one version of a manifest has it.
@@ -832,7 +852,11 @@ func (l *Lake) run(ctx context.Context, q Query, f func(context.Context, *plan) 
 		p.stats.Total = time.Since(p.start)
 		*stats = p.stats
 	}
-	return errors.Join(userError(ctx, err), l.done(ctx, err))
+	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
+		return err
+	}
+	l.settle()
+	return nil
 }
 
 // userError classifies what DuckDB said of a statement that passed the gate.

@@ -158,12 +158,10 @@ type Set uint32
 
 // SetOf is the set of the days of m that lie in r.
 func SetOf(m Month, r Days) Set {
-	var s Set
-	x := r.Intersect(m.Days())
-	for d := x.From; d < x.To; d++ {
-		s |= 1 << (d - m.First())
-	}
-	return s
+	days := m.Days()
+	x := r.Intersect(days)
+	// The days below To less those below From.
+	return Set(1<<(x.To-days.From) - 1<<(x.From-days.From))
 }
 
 // With returns the set with the i-th day of the month in it.
@@ -175,16 +173,15 @@ func (s Set) Has(i int) bool { return i >= 0 && s&(1<<i) != 0 }
 // Runs lists, in order, the contiguous ranges of days of m that make up the set.
 func (s Set) Runs(m Month) []Days {
 	var runs []Days
-	for i, n := 0, m.Len(); i < n; i++ {
-		if !s.Has(i) {
-			continue
-		}
-		d := m.First() + Day(i)
-		if k := len(runs); k > 0 && runs[k-1].To == d {
-			runs[k-1].To++
-		} else {
-			runs = append(runs, Days{d, d + 1})
-		}
+	all := m.Days()
+	rest := uint64(s) & (1<<all.Len() - 1)
+	for d := all.From; rest != 0; {
+		d += Day(bits.TrailingZeros64(rest))
+		rest >>= bits.TrailingZeros64(rest)
+		n := bits.TrailingZeros64(^rest)
+		runs = append(runs, Days{d, d + Day(n)})
+		d += Day(n)
+		rest >>= n
 	}
 	return runs
 }
