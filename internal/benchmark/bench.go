@@ -51,13 +51,15 @@ func (b *bench) all(ctx context.Context) error {
 	// files of one run would slow the next, whosever it is.
 	defer os.RemoveAll(runs)
 
-	if b.part != "query" {
-		if err := b.archiving(ctx); err != nil {
-			return err
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"archive", b.archiving}, {"query", b.queries}, {"audit", b.audits}} {
+		if b.part == "all" || b.part == part.name {
+			if err := part.measure(ctx); err != nil {
+				return err
+			}
 		}
-	}
-	if b.part != "archive" {
-		return b.queries(ctx)
 	}
 	return nil
 }
