@@ -448,7 +448,7 @@ func (a *auditor) gaps(i int, c *course, interval float64) {
 		ts := c.ts[s.i:s.j]
 		if len(ts) == 0 {
 			// A point that should report at times that nobody knows, and does not at all.
-			unknown := p.Interval == nil && a.o.MaxSilence == 0 && len(c.ts) == 0
+			unknown := p.Interval == nil && len(c.ts) == 0
 			if s.to-s.from > limit || unknown {
 				var after *int64
 				if t, ok := a.survey.Before[p.ID]; ok && s.from == a.r.From.UnixMilli() {

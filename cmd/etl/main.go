@@ -178,6 +178,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 		a.repair(),
 		a.audit(),
 		a.status(),
+		a.cost(),
 		a.schedule(),
 		a.replicate(),
 		a.restore(),
@@ -192,7 +193,6 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 		a.demo(),
 		a.version(),
 	)
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.status(), a.cost(), a.query(), a.shell(), a.views(), a.cache(), a.config(), a.demo(), a.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)

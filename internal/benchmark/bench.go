@@ -69,6 +69,7 @@ var parts = []struct {
 }{
 	{"archive", (*bench).archiving},
 	{"query", (*bench).queries},
+	{"audit", (*bench).audits},
 	{"operate", (*bench).operate},
 }
 

@@ -238,6 +238,7 @@ func TestRun(t *testing.T) {
 	for _, want := range []string{
 		"one day, 5 points (0.0072 M rows), fresh month", "one day, 10 points", "one day from D1, 5 points", "its requests (8,000 rows read, 9 written)", "  42  ", "into a month of 1 days", "backfill of 2 days",
 		"etl query", "planning and selection, 1 of 175 catalog rows",
+		"audit of 0.22 M rows, nothing cached", "beside DuckDB's average by point", "audit --fast, 366 days of 5 points",
 		"bytes of toy (40 samples, 4 files)", "bytes of all 1 sets", "not judged",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -66,6 +66,10 @@ func child(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return decodeThen(ctx, in, stderr, pull)
 		case "plans":
 			return decodeThen(ctx, in, stderr, plans)
+		case "audited":
+			return decodeThen(ctx, in, stderr, makeAudited)
+		case "audit":
+			return decodeThen(ctx, in, stderr, audit)
 		}
 		return nil, errors.New("no such child")
 	}()

@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&c.md, "md", "docs/benchmarks.md", "write the results here; with -quick only if given")
 	fs.StringVar(&c.sets, "sets", "../shared/data", "folder of real data sets, NAME.csv.gz")
 	fs.StringVar(&c.versitygw, "versitygw", ".servers/versitygw", "the S3 server's binary, which make servers installs")
-	fs.StringVar(&c.part, "part", "all", "all, or one alone: archive, query, operate")
+	fs.StringVar(&c.part, "part", "all", "all, or one alone: archive, query, audit, operate")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

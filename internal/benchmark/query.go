@@ -201,7 +201,7 @@ func (b *bench) wholeMonth(ctx context.Context, q aQuery, o lakeOptions, size la
 		}
 		pulls = append(pulls, p.Took)
 		b.report.run("reads over S3 alone, run %d: %s, %s files, %s", k+1, seconds(p.Took), count(int64(p.Files)), megabytes(p.Bytes))
-		c, err := b.child(ctx, "bare", bareOptions{r.cache, fmt.Sprintf(monthPerPoint, "read_parquet(%s)"), sessionRuns}, &a)
+		c, err := b.child(ctx, "bare", bareOptions{Cache: r.cache, SQL: fmt.Sprintf(monthPerPoint, "read_parquet(%s)"), Runs: sessionRuns}, &a)
 		if err != nil {
 			return err
 		}

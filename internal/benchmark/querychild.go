@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -118,6 +119,7 @@ func openLake(ctx context.Context, at storeOptions, hot, cacheDir string) (*lake
 // of them: %s in it is the list of the files.
 type bareOptions struct {
 	Cache, SQL string
+	Under      string // the folder that the files lie in: files
 	Runs       int
 }
 
@@ -133,8 +135,9 @@ type bareAnswer struct {
 // writes the lines that the lake writes.
 func bare(ctx context.Context, o bareOptions, _ io.Writer) (a bareAnswer, err error) {
 	var files []string
+	under := cmp.Or(o.Under, "files")
 	err = filepath.WalkDir(o.Cache, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".parquet" && filepath.Base(filepath.Dir(path)) == "files" {
+		if err == nil && filepath.Ext(path) == ".parquet" && filepath.Base(filepath.Dir(path)) == under {
 			files = append(files, path)
 		}
 		return err

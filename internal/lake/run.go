@@ -413,11 +413,11 @@ func (l *Lake) prepare(ctx context.Context, q Query, h *hearing, f func(context.
 	if err != nil || len(p.stmt.Tables) == 0 {
 		return p, err
 	}
-	return p, l.settle(ctx, p, h, f)
+	return p, l.decide(ctx, p, h, f)
 }
 
-// settle does f with a plan until it was done by what the tiers say.
-func (l *Lake) settle(ctx context.Context, p *plan, h *hearing, f func(context.Context, *plan) error) error {
+// decide does f with a plan until it was done by what the tiers say.
+func (l *Lake) decide(ctx context.Context, p *plan, h *hearing, f func(context.Context, *plan) error) error {
 	// INVARIANT: what is answered was planned by a catalog that a listing has shown
 	// which began after the query did, and after the last row was extracted of a
 	// day that has ended.

@@ -33,7 +33,7 @@ var _ tiers.Reader = (*Lake)(nil)
 
 // hotChunk is how many rows of the hot tier a scan holds at a time, as far as can be
 // foreseen, unless one point has more: of 9 bytes each, or 19 with values.
-const hotChunk = 4_000_000
+var hotChunk int64 = 4_000_000 // a variable for tests
 
 // Survey is described at tiers.Reader.
 func (l *Lake) Survey(ctx context.Context, days utc.Days) (*tiers.Survey, error) {
@@ -147,7 +147,7 @@ func (l *Lake) Scan(ctx context.Context, q tiers.Query, f func(point int32, part
 	p := &plan{pastBad: true}
 	h := l.listen(ctx, "samples")
 	defer h.stop()
-	err := l.settle(ctx, p, h, r.chunks)
+	err := l.decide(ctx, p, h, r.chunks)
 	return cmp.Or(userError(ctx, err), l.done(ctx, err))
 }
 
