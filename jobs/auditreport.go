@@ -103,6 +103,7 @@ const (
 	DayHoles       DayState = "holes"        // fewer
 	DayEmpty       DayState = "empty"        // archived, or hot and past, without a sample
 	DayNotArchived DayState = "not archived" // neither archived nor in the hot tier
+	DayUnread      DayState = "unreadable"   // its manifest or its file is damaged: nothing is known
 	DaySome        DayState = "some"         // samples, but nobody knows how many are due
 )
 
