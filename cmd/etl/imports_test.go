@@ -21,6 +21,7 @@ var layers = [][]string{
 	{"internal/object/dir", "internal/object/s3", "internal/source/sqlite", "internal/source/d1", "internal/source/files", "internal/fleet", "manifests", "internal/config"},
 	{"internal/lake"},
 	{"jobs"},
+	{"internal/auditpage"},
 	{"cmd/etl", "internal/benchmark"},
 }
 
