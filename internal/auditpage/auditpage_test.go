@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -256,7 +257,8 @@ func TestLongestGapsStay(t *testing.T) {
 }
 
 func TestDeterministic(t *testing.T) {
-	if render(t, fleet(60, 40, "Asia/Tokyo", 5), Options{}) != render(t, fleet(60, 40, "Asia/Tokyo", 5), Options{}) {
+	first := render(t, fleet(60, 40, "Asia/Tokyo", 5), Options{})
+	if first != render(t, fleet(60, 40, "Asia/Tokyo", 5), Options{}) {
 		t.Error("two pages of one report differ")
 	}
 }
@@ -400,5 +402,75 @@ var errFull = errors.New("disk full")
 func TestWriteFails(t *testing.T) {
 	if err := Render(full{}, fleet(3, 3, "UTC", 1), Options{}); !errors.Is(err, errFull) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestContrast: text stands out from what is behind it, as WCAG 2 has it (4.5),
+// in light and in dark.
+func TestContrast(t *testing.T) {
+	themes := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(pageCSS, 2)
+	if len(themes) != 2 {
+		t.Fatalf("%d themes", len(themes))
+	}
+	light := make(map[string][3]float64)
+	for i, theme := range themes {
+		dark := i == 1
+		colors := make(map[string][3]float64)
+		for name, c := range light {
+			colors[name] = c
+		}
+		for _, m := range regexp.MustCompile(`--([a-z0-9-]+): #([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2});`).FindAllStringSubmatch(theme[1], -1) {
+			var c [3]float64
+			for k := range c {
+				v, err := strconv.ParseUint(m[2+k], 16, 8)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c[k] = float64(v) / 255
+			}
+			colors[m[1]] = c
+		}
+		if !dark {
+			light = colors
+		}
+		luminance := func(name string) float64 {
+			c, ok := colors[name]
+			if !ok {
+				t.Fatalf("no color %s", name)
+			}
+			var l float64
+			for k, weight := range [3]float64{0.2126, 0.7152, 0.0722} {
+				v := c[k]
+				if v <= 0.04045 {
+					v /= 12.92
+				} else {
+					v = math.Pow((v+0.055)/1.055, 2.4)
+				}
+				l += weight * v
+			}
+			return l
+		}
+		for _, c := range []struct {
+			text, back string
+			least      float64
+		}{
+			{"ink", "page", 7}, {"ink", "card", 7}, {"ink", "warn-soft", 7}, {"ink", "bad-soft", 7},
+			{"muted", "page", 4.5}, {"muted", "card", 4.5}, {"muted", "soft", 4.5}, {"muted", "bad-soft", 4.5},
+			{"good", "page", 4.5}, {"page", "ink", 7}, {"accent", "card", 3}, {"none-ink", "none", 2},
+		} {
+			a, b := luminance(c.text)+0.05, luminance(c.back)+0.05
+			if ratio := max(a, b) / min(a, b); ratio < c.least {
+				t.Errorf("dark %v: %s on %s has contrast %.2f, want %v", dark, c.text, c.back, ratio, c.least)
+			}
+		}
+		// Severity is lightness, in even steps: dark on light, bright on dark.
+		last := -1.0
+		for _, name := range []string{"h1", "h2", "h3", "h4", "h5", "empty"} {
+			l := luminance(name) + 0.05
+			if last > 0 && (!dark && last/l < 1.15 || dark && l/last < 1.15) {
+				t.Errorf("dark %v: %s is too much like the grade before it", dark, name)
+			}
+			last = l
+		}
 	}
 }

@@ -169,6 +169,8 @@ func fleet(points, days int, zone string, seed uint64) *jobs.AuditReport {
 				day.Expected, day.Present = int32(due), int32(have)
 				expected += due
 				switch {
+				case notArchived && d == lost+1 && i%2 == 1:
+					day.State, day.Present = jobs.DayUnread, 0
 				case notArchived && d == lost:
 					day.State, day.Present = jobs.DayNotArchived, 0
 				case have == 0:

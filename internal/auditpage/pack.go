@@ -56,7 +56,7 @@ type packSuspect struct {
 
 // States of a day and kinds of a gap, by number in the packed report.
 var (
-	states = []jobs.DayState{jobs.DayOutside, jobs.DayWhole, jobs.DayHoles, jobs.DayEmpty, jobs.DayNotArchived, jobs.DaySome}
+	states = []jobs.DayState{jobs.DayOutside, jobs.DayWhole, jobs.DayHoles, jobs.DayEmpty, jobs.DayNotArchived, jobs.DaySome, jobs.DayUnread}
 	kinds  = []string{"inner", "head", "tail", "empty"}
 )
 

@@ -5,35 +5,41 @@
 (() => {
   // ---- the report
 
-  const STATES = ['outside', 'whole', 'holes', 'empty', 'not archived', 'some'];
+  const STATES = ['outside', 'whole', 'holes', 'empty', 'not archived', 'some', 'unreadable'];
   const KINDS = ['inner', 'head', 'tail', 'empty'];
   // Classes of a day, from worst to best, as the style sheet names them. A day
-  // with holes is of the first class whose least share it reaches.
-  const CLASSES = ['outside', 'none', 'empty', 'h5', 'h4', 'h3', 'h2', 'h1', 'whole', 'some'];
-  const [OUTSIDE, NONE, EMPTY, H5, H4, H3, H2, H1, WHOLE, SOME] = CLASSES.keys();
-  const GRADES = [[0.99, H1], [0.95, H2], [0.8, H3], [0.5, H4], [0, H5]];
+  // with holes is of one of five, h5 to h1, by the share that is there.
+  const CLASSES = ['outside', 'none', 'empty', 'h5', 'h4', 'h3', 'h2', 'h1', 'whole', 'some', 'unread'];
+  const [OUTSIDE, NONE, EMPTY, H5, H4, H3, H2, H1, WHOLE, SOME, UNREAD] = CLASSES.keys();
 
   class Column {
     constructor(bytes) { this.bytes = bytes; this.at = 0; }
     uint() {
+      let b = this.bytes[this.at++];
+      if (b < 128) return b; // nearly all
       let value = 0;
       for (let unit = 1; ; unit *= 128) {
-        if (this.at >= this.bytes.length) throw new Error('a column ends early');
-        const b = this.bytes[this.at++];
+        if (b === undefined) throw new Error('a column ends early');
         value += (b & 127) * unit;
         if (b < 128) return value;
+        b = this.bytes[this.at++];
       }
     }
     int() { return zigzag(this.uint()); }
     opt() { const n = this.uint(); return n === 0 ? null : zigzag(n - 1); }
   }
   const plus = (n, base) => n === null ? null : n + base;
-  const zigzag = n => n % 2 === 0 ? n / 2 : -(n + 1) / 2;
+  const zigzag = n => n < 2 ** 31 ? n >>> 1 ^ -(n & 1) : n % 2 === 0 ? n / 2 : -(n + 1) / 2;
 
   async function unpack(text) {
-    const packed = atob(text);
-    const zipped = new Uint8Array(packed.length);
-    for (let i = 0; i < packed.length; i++) zipped[i] = packed.charCodeAt(i);
+    let zipped;
+    if (Uint8Array.fromBase64) {
+      zipped = Uint8Array.fromBase64(text);
+    } else { // before 2025
+      const packed = atob(text);
+      zipped = new Uint8Array(packed.length);
+      for (let i = 0; i < packed.length; i++) zipped[i] = packed.charCodeAt(i);
+    }
     const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream('gzip'));
     const raw = new Uint8Array(await new Response(stream).arrayBuffer());
     const size = new DataView(raw.buffer).getUint32(0, true);
@@ -100,17 +106,12 @@
     return present >= expected ? 1 : present > 0 ? 2 : 3;
   }
 
+  // By state; of days with holes, by the share that is there.
+  const CLASS = [OUTSIDE, WHOLE, H3, EMPTY, NONE, SOME, UNREAD];
   function classOf(state, present, expected) {
-    switch (STATES[state]) {
-      case 'whole': return WHOLE;
-      case 'empty': return EMPTY;
-      case 'not archived': return NONE;
-      case 'some': return SOME;
-      case 'holes':
-        if (expected <= 0) return H3; // nobody knows how many are due
-        return GRADES.find(([least]) => present / expected >= least)[1];
-    }
-    return OUTSIDE;
+    if (state !== 2 || expected <= 0) return CLASS[state]; // holes of nobody knows how many: in the middle
+    const share = present / expected;
+    return share >= 0.99 ? H1 : share >= 0.95 ? H2 : share >= 0.8 ? H3 : share >= 0.5 ? H4 : H5;
   }
 
   // ---- words
@@ -204,6 +205,7 @@
         case 'holes': return have >= want && want > 0 ? `${samples}, with a gap` : samples;
         case 'empty': return `archived, without a sample${want > 0 ? ` of ${comma(want)}` : ''}`;
         case 'not archived': return `not archived${want > 0 ? `, ${count(want, 'sample')} expected` : ''}`;
+        case 'unreadable': return 'unreadable: its manifest or its file is damaged';
         case 'some': return `${samples}; nobody knows how many are due`;
       }
       return 'nothing is expected: not yet there, or retired';
@@ -305,6 +307,12 @@
         c.lineWidth = 1.1;
         c.beginPath();
         for (const o of [-s, 0, s]) { c.moveTo(o - 1, s + 1); c.lineTo(o + s + 1, -1); }
+        c.stroke();
+      });
+      colors.cls[UNREAD] = tile(6, color('unread'), color('unread-ink'), (c, s) => {
+        c.lineWidth = 1;
+        c.beginPath();
+        c.moveTo(0, 0); c.lineTo(s, s); c.moveTo(s, 0); c.lineTo(0, s);
         c.stroke();
       });
       colors.cls[SOME] = tile(5, color('some'), color('some-ink'), c => {
@@ -717,7 +725,7 @@
       let line = '', level = null;
       for (let d = 0; d < days; d++) {
         const c = cls[at + d], x = d * w, have = present[at + d], want = expected[at + d];
-        if (c === NONE) add(NONE, x, 0, w, H);
+        if (c === NONE || c === UNREAD) add(c, x, 0, w, H);
         else if (c !== OUTSIDE && have > 0) { const h = Math.max(1, H * have / most); add(c, x, H - h, w - seam, h); }
         if (want > 0) {
           const y = round(H - H * want / most);
@@ -746,9 +754,10 @@
     function patterns(id) {
       return make('defs', {},
         make('pattern', { id: `${id}-none`, width: 5, height: 5, patternUnits: 'userSpaceOnUse' }, make('rect', { width: 5, height: 5, fill: 'var(--none)' }), make('path', { d: 'M-1 6L6 -1M-1 1L1 -1M4 6L6 4', stroke: 'var(--none-ink)', 'stroke-width': 0.9 })),
+        make('pattern', { id: `${id}-unread`, width: 5, height: 5, patternUnits: 'userSpaceOnUse' }, make('rect', { width: 5, height: 5, fill: 'var(--unread)' }), make('path', { d: 'M0 0L5 5M5 0L0 5', stroke: 'var(--unread-ink)', 'stroke-width': 0.8 })),
         make('pattern', { id: `${id}-some`, width: 5, height: 5, patternUnits: 'userSpaceOnUse' }, make('rect', { width: 5, height: 5, fill: 'var(--some)' }), make('circle', { cx: 2.5, cy: 2.5, r: 1, fill: 'var(--some-ink)' })));
     }
-    const fillOf = (c, id) => c === NONE || c === SOME ? `url(#${id}-${CLASSES[c]})` : `var(--${CLASSES[c]})`;
+    const fillOf = (c, id) => c === NONE || c === SOME || c === UNREAD ? `url(#${id}-${CLASSES[c]})` : `var(--${CLASSES[c]})`;
 
     function gapsOf(p) {
       if (report.fast) return make('p', { class: 'none', id: 'no-gaps' }, 'This audit counted from the manifests alone (--fast). Run it without --fast to list the gaps.');

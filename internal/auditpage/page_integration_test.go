@@ -355,7 +355,7 @@ func TestIntegrationPage(t *testing.T) {
 		raw := eval[string](p, `JSON.stringify({
 			points: audit.points.map(p => ({point_id: p.id, point_name: p.name, system: p.system, equipment: p.equipment, unit: p.unit, interval_ms: p.interval, interval_measured: p.measured,
 				from: p.from, to: p.to, first: p.first, last: p.last, expected: p.expected, present: p.present, missing: p.missing, known_missing: p.known, gaps: p.gapCount, longest_gap_ms: p.longest,
-				days: Array.from({length: audit.days}, (_, d) => { const k = p.place * audit.days + d; return {state: ['outside', 'whole', 'holes', 'empty', 'not archived', 'some'][audit.state[k]], present: audit.present[k], expected: audit.expected[k]}; })})),
+				days: Array.from({length: audit.days}, (_, d) => { const k = p.place * audit.days + d; return {state: ['outside', 'whole', 'holes', 'empty', 'not archived', 'some', 'unreadable'][audit.state[k]], present: audit.present[k], expected: audit.expected[k]}; })})),
 			gaps: audit.points.flatMap(p => p.gaps.map(g => ({point_id: p.id, point_name: p.name, kind: g.kind, after: g.after, before: g.before, from: g.from, to: g.to, length_ms: g.length, missing: g.missing, known: g.known, note: g.note}))),
 			quality: audit.points.flatMap(p => p.quality.map(q => ({point_id: p.id, point_name: p.name, rule: q.rule, from: q.from, to: q.to, samples: q.samples, value: q.value, limit: q.limit, text: q.text})))})`)
 		var got jobs.AuditReport
