@@ -14,7 +14,7 @@ INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules 
 FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/monthfile:FuzzThrift \
 	manifests:FuzzDecode manifests:FuzzDecodePoints manifests:FuzzParseRejects manifests:FuzzSlug \
 	internal/source/d1:FuzzScan internal/source/files:FuzzCSV internal/source/files:FuzzRow internal/source/files:FuzzParseTime \
-	internal/config:FuzzWrangler internal/config:FuzzYAML internal/sample:FuzzDayCounts internal/utc:FuzzParseDay
+	internal/config:FuzzWrangler internal/config:FuzzYAML internal/sample:FuzzDayCounts internal/utc:FuzzParseDay cmd/etl:FuzzKnown
 FUZZTIME ?= 4s
 
 .DEFAULT_GOAL := help

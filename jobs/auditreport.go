@@ -117,7 +117,7 @@ type Suspect struct {
 	From    int64   `json:"from"`
 	To      int64   `json:"to"`
 	Samples int64   `json:"samples"`
-	Value   float64 `json:"value"` // what the rule measured
+	Value   float64 `json:"value"` // what the rule measured; of ±Inf the largest number
 	Limit   float64 `json:"limit"` // what it allows
 	Text    string  `json:"text"`  // in words
 }

@@ -53,6 +53,7 @@ func (a *auditor) suspects(i int, c *course) []Suspect {
 	p := a.chosen[i]
 	var found []Suspect
 	add := func(rule string, from, to, samples int64, value, limit float64, text string) {
+		value = min(max(value, -math.MaxFloat64), math.MaxFloat64) // JSON knows no ±Inf
 		found = append(found, Suspect{PointID: p.ID, Point: p.Name, Rule: rule, From: from, To: to, Samples: samples, Value: value, Limit: limit, Text: text})
 	}
 	l := a.o.Limits

@@ -59,7 +59,7 @@ damaged; it is named, and the rest was audited.`,
   etl audit --month 2024-01 --points 'Building1.*'
   etl audit --last 1d --max-missing 0.5% --max-gap 2h --known outages.csv   # each night
   etl audit --from 2024-01-01 --to 2025-01-01 --fast
-  etl audit --last 7d -o gaps.csv
+  etl audit --last 7d -o gaps.csv --html audit.html
   etl audit --month 2024-03 --tz Europe/Berlin --rules flatline,spike --json`,
 	}
 	s.add(cmd)
@@ -136,6 +136,7 @@ damaged; it is named, and the rest was audited.`,
 			return err
 		}
 		a.code = r.ExitCode()
+		out.made = env.Now()
 		return out.print(a, r)
 	}
 	return cmd
@@ -314,8 +315,12 @@ func printWorst(w io.Writer, r *jobs.AuditReport, limit, width int, colour bool)
 	for i, p := range r.Points {
 		for _, d := range p.Days {
 			switch d.State {
-			case jobs.DayHoles, jobs.DayEmpty, jobs.DayNotArchived, jobs.DayUnread:
+			case jobs.DayHoles, jobs.DayNotArchived, jobs.DayUnread:
 				holes[i]++
+			case jobs.DayEmpty:
+				if p.Interval == nil || *p.Interval > 0 { // what reports changes only may be silent
+					holes[i]++
+				}
 			}
 		}
 		if p.Missing > 0 || p.Gaps > 0 || holes[i] > 0 {
@@ -453,25 +458,24 @@ func heatStrip(days []jobs.AuditDay, width int, colour bool) string {
 
 // lengthText writes a length of time with its two largest units: 2d 19h, 3m, 1.5s.
 func lengthText(ms int64) string {
-	units := []struct {
-		name string
-		ms   int64
-	}{{"d", 86_400_000}, {"h", 3_600_000}, {"m", 60_000}, {"s", 1000}}
-	for i, u := range units {
-		if i+1 < len(units) && ms >= u.ms { // rounded to the smaller unit
-			ms = (ms + units[i+1].ms/2) / units[i+1].ms * units[i+1].ms
+	const second, minute, hour, day = 1000, 60_000, 3_600_000, 86_400_000
+	for _, r := range [][2]int64{{minute, second}, {hour, minute}, {day, hour}} {
+		if ms >= r[0]-second/2 { // rounded to the smaller unit that is shown
+			ms = (ms + r[1]/2) / r[1] * r[1]
 		}
+	}
+	for _, u := range []struct {
+		name, small string
+		ms, rest    int64
+	}{{"d", "h", day, hour}, {"h", "m", hour, minute}, {"m", "s", minute, second}} {
 		if ms < u.ms {
 			continue
 		}
-		if u.name == "s" {
-			break
-		}
 		text := fmt.Sprintf("%d%s", ms/u.ms, u.name)
-		if rest := ms % u.ms / units[i+1].ms; rest > 0 {
-			text += fmt.Sprintf(" %d%s", rest, units[i+1].name)
+		if rest := ms % u.ms / u.rest; rest > 0 {
+			text += fmt.Sprintf(" %d%s", rest, u.small)
 		}
 		return text
 	}
-	return strconv.FormatFloat(float64(ms)/1000, 'f', -1, 64) + "s"
+	return strconv.FormatFloat(float64(ms)/second, 'f', -1, 64) + "s"
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/spf13/cobra"
 
+	"etl/internal/auditpage"
 	"etl/internal/fault"
 	"etl/jobs"
 )
@@ -27,7 +28,9 @@ type auditOutput struct {
 	format string // of standard output
 	out    string // a file for the gaps
 	as     string // its format
+	html   string // a file for the page
 	limit  int
+	made   time.Time
 }
 
 var auditFormats = []string{"table", "json", "csv", "parquet"}
@@ -36,6 +39,7 @@ func (o *auditOutput) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.format, "format", "", "`FORMAT`: table or json of the report, csv or parquet of the gaps")
 	f.StringVarP(&o.out, "output", "o", "", "write the gaps to `FILE`, .csv or .parquet, beside the report")
+	f.StringVar(&o.html, "html", "", "write the report as one page for a browser to `FILE`, beside the report")
 	f.IntVar(&o.limit, "limit", 20, "points and gaps that a table shows, 0 for all; the other formats hold all")
 	complete(cmd, "format", auditFormats...)
 }
@@ -74,6 +78,13 @@ func (o *auditOutput) print(a *app, r *jobs.AuditReport) error {
 			return err
 		}
 	}
+	if o.html != "" {
+		if err := intoFile(o.html, func(w io.Writer) error {
+			return auditpage.Render(w, r, auditpage.Options{Made: o.made, Program: "etl " + currentVersion()})
+		}); err != nil {
+			return err
+		}
+	}
 	switch o.format {
 	case "csv", "parquet":
 		return writeGaps(a.stdout, r, o.format)
@@ -89,6 +100,9 @@ func (o *auditOutput) print(a *app, r *jobs.AuditReport) error {
 		printAudit(w, r, o.limit, width, colour)
 		if o.out != "" {
 			fmt.Fprintf(w, "\n%s written to %s\n", plural(len(r.Gaps), "gap"), printableLine(o.out))
+		}
+		if o.html != "" {
+			fmt.Fprintf(w, "\nthe page is %s\n", printableLine(o.html))
 		}
 	})
 }

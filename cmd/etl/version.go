@@ -22,11 +22,7 @@ func (a *app) version() *cobra.Command {
 		Short:   "Print the version of etl and of the formats it writes",
 		Example: "  etl version --json",
 		RunE: func(*cobra.Command, []string) error {
-			v := release
-			if info, ok := debug.ReadBuildInfo(); ok {
-				v = cmp.Or(v, info.Main.Version)
-			}
-			v = cmp.Or(v, "unknown")
+			v := currentVersion()
 			return a.print(map[string]any{
 				"etl": v, "go": runtime.Version(), "month_file_format": monthfile.Version, "manifest_format": manifests.FormatVersion,
 			}, func(w io.Writer) {
@@ -34,4 +30,13 @@ func (a *app) version() *cobra.Command {
 			})
 		},
 	}
+}
+
+// currentVersion is the version of this program.
+func currentVersion() string {
+	v := release
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = cmp.Or(v, info.Main.Version)
+	}
+	return cmp.Or(v, "unknown")
 }
