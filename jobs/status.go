@@ -619,8 +619,12 @@ func (s *statusJob) daysLeft(h *hotFacts, c *coldFacts) {
 	left := max(0, D1Limit-float64(h.size)) / (perDay * bytesPerRow)
 	l := s.o.Limits.DaysLeft
 	s.r.gauge("etl_d1_days_until_full", "Days until the database reaches its limit if nothing leaves it.", left)
+	text := "more than ten years"
+	if left < 3650 {
+		text = fmt.Sprintf("%.0f days", math.Floor(left))
+	}
 	s.r.add("days-left", l.less(left), left, "days", l, "`etl archive`, then `etl prune --dry-run`: only what is archived may leave D1",
-		"%.0f days until it is full, if nothing leaves it (%s rows a day, %s, at %d B)", math.Floor(left), humanize.Comma(int64(perDay)), from, bytesPerRow)
+		"%s until it is full, if nothing leaves it (%s rows a day, %s, at %d B)", text, humanize.Comma(int64(perDay)), from, bytesPerRow)
 }
 
 // expectedPerDay is how many samples a day the intervals of the points promise.

@@ -483,3 +483,32 @@ func BenchmarkStatus(b *testing.B) {
 		}
 	}
 }
+
+// Of months before the window only the sums are read, but for the first and the last.
+func TestStatusOlderMonths(t *testing.T) {
+	w, a, _ := settled(t)
+	days := []utc.Days{daysOf("2023-06-10", "2023-06-12"), daysOf("2023-07-10", "2023-07-13"), daysOf("2023-08-10", "2023-08-11")}
+	samples := 2.0 * 21 * 24
+	for _, d := range days {
+		w.fill(a, d)
+		w.run(ArchiveOptions{Mode: Backfill, Days: d, Points: Points{Globs: []string{"a"}}})
+		samples += float64(d.Len()) * 24
+	}
+	r, lines := look(t, w.env())
+	states(t, lines, "cold=OK growth=OK")
+	if got := metric(r, "etl_cold_samples"); got != samples || metric(r, "etl_cold_files") != 7 ||
+		metric(r, "etl_cold_first_day_timestamp_seconds") != float64(day("2023-06-10").Start()/1000) || !strings.Contains(lines["cold"].Text, "2023-06-10 to 2024-02-09") {
+		t.Errorf("%+v, %g samples, want %g", lines["cold"], got, samples)
+	}
+	key := manifests.KeyOf(day("2023-07-10").Month())
+	data, _, err := w.dir.Get(t.Context(), key)
+	w.must(err)
+	data = []byte(strings.Replace(string(data), `"samples":72`, `"samples":73`, 1))
+	_, err = w.dir.Put(t.Context(), key, data, object.PutOptions{})
+	w.must(err)
+	r, lines = look(t, w.env())
+	states(t, lines, "manifest=CRIT backlog=OK")
+	if r.ExitCode(false) != fault.ExitCorrupt || !strings.Contains(lines["manifest"].Remedy, "2023-07") {
+		t.Errorf("%+v", lines["manifest"])
+	}
+}
