@@ -243,7 +243,7 @@ func (a *auditor) points(ctx context.Context) error {
 		a.r.Points = append(a.r.Points, ap)
 	}
 	if nowhere > 0 {
-		a.warn("%d points have never had a sample in %s: nothing is expected of them", nowhere, map[bool]string{true: "the cold tier", false: "either tier"}[a.o.Fast || !a.survey.Hot])
+		a.warn("points that never had a sample in %s: %d; nothing is expected of them", map[bool]string{true: "the cold tier", false: "either tier"}[a.o.Fast || !a.survey.Hot], nowhere)
 	}
 	a.chooseRules()
 	return nil

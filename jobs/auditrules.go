@@ -65,12 +65,12 @@ func (a *auditor) suspects(i int, c *course) []Suspect {
 	}
 	if a.rules["spike"] {
 		if from, to, n, worst := c.spikes(l.Spike); n > 0 {
-			add("spike", from, to, n, worst, l.Spike, fmt.Sprintf("%d values are far from the others, up to %.1f robust deviations", n, worst))
+			add("spike", from, to, n, worst, l.Spike, fmt.Sprintf("values far from the others: %d, up to %.1f robust deviations", n, worst))
 		}
 	}
 	if a.rules["range"] {
 		if from, to, n, worst, bound := c.outside(p.MinValue, p.MaxValue); n > 0 {
-			add("range", from, to, n, worst, bound, fmt.Sprintf("%d values are out of range, the worst %g, beyond %g", n, worst, bound))
+			add("range", from, to, n, worst, bound, fmt.Sprintf("values out of range: %d, the worst %g, beyond %g", n, worst, bound))
 		}
 	}
 	if a.rules["quality"] && c.samples > 0 {
