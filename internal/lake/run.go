@@ -134,15 +134,16 @@ const attempts = 4
 
 // Explain says what a query would touch; it fetches and extracts nothing.
 func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	h := l.listen(ctx, q.SQL)
 	defer h.stop()
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.unlock(nil)
 	p, err := l.prepare(ctx, q, h, l.choose)
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
 	}
-	l.settle()
 	e := &Explanation{Statement: p.stmt.SQL, Planned: p.why == "", Why: p.why, Scans: []string{}, Hot: []HotRange{}, Files: len(p.files)}
 	for _, s := range p.scans {
 		e.Scans = append(e.Scans, s.Table+" WHERE "+s.Where)
@@ -657,7 +658,7 @@ type Rows struct {
 // Rows runs a query and returns its first rows, limit at most.
 func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 	r := &Rows{}
-	err := l.run(ctx, q, func(ctx context.Context, p *plan) error {
+	err := l.run(ctx, q, true, func(ctx context.Context, p *plan) error {
 		r.Cells, r.More = nil, false
 		var err error
 		if r.Columns, err = l.describe(ctx, p.sql); err != nil {
@@ -757,7 +758,7 @@ func (f Format) options() string {
 // After an error w may have been given a part.
 func (l *Lake) Write(ctx context.Context, q Query, w io.Writer, f Format) (Stats, error) {
 	var stats Stats
-	err := l.run(ctx, q, func(ctx context.Context, p *plan) error {
+	err := l.run(ctx, q, true, func(ctx context.Context, p *plan) error {
 		n, err := l.copyTo(ctx, p, w, f)
 		p.stats.Rows = n
 		return err
@@ -815,12 +816,14 @@ func (e writeError) Unwrap() error { return e.error }
 
 // run prepares a query, answers it by f and lets go of what it needed. f may be
 // called again if what it was done by has changed, and what it did then does not
-// count: what it gives away goes through p.verdict.
-func (l *Lake) run(ctx context.Context, q Query, f func(context.Context, *plan) error, stats *Stats) error {
+// count: what it gives away goes through p.verdict. Where nothing but the answer is
+// wanted, behind is true: the rest is done behind it.
+func (l *Lake) run(ctx context.Context, q Query, behind bool, f func(context.Context, *plan) error, stats *Stats) error {
 	h := l.listen(ctx, q.SQL)
 	defer h.stop()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
 	p, err := l.prepare(ctx, q, h, func(ctx context.Context, p *plan) error {
 		if err := l.chooseAndBring(ctx, p); err != nil {
 			return err
@@ -833,12 +836,46 @@ func (l *Lake) run(ctx context.Context, q Query, f func(context.Context, *plan) 
 	if err == nil {
 		p.stats.Total = time.Since(p.start)
 		*stats = p.stats
+		if behind {
+			l.behind.Go(func() { l.unlock(l.done(ctx, nil)) })
+			return nil
+		}
 	}
-	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
-		return err
+	ended := l.done(ctx, err)
+	l.unlock(nil)
+	return errors.Join(userError(ctx, err), ended)
+}
+
+// lock waits until what went on behind the last answer is done. If that has failed
+// it is tried again, for without it nothing can be planned.
+func (l *Lake) lock(ctx context.Context) error {
+	l.mu.Lock()
+	if l.spoilt == nil {
+		return nil
 	}
-	l.settle()
-	return nil
+	if l.spoilt = l.done(ctx, l.spoilt); l.spoilt == nil {
+		return nil
+	}
+	defer l.mu.Unlock()
+	return l.spoilt
+}
+
+// unlock lets the next query begin, and writes the manifests that this one has
+// fetched into the cache, behind the answer.
+func (l *Lake) unlock(spoilt error) {
+	l.spoilt = spoilt
+	if l.catalog != nil {
+		for i := range l.catalog.Months {
+			l.catalog.Months[i].fresh = nil // the next query asks for it, or for its file
+		}
+	}
+	l.mu.Unlock()
+	l.behind.Go(func() {
+		// That it fails costs the next session a fetch, no more.
+		if err := l.pins.settle(); err != nil {
+			l.notify(Warning{err.Error()})
+		}
+	})
 }
 
 // userError classifies what DuckDB said of a statement that passed the gate.
