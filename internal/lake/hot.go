@@ -308,8 +308,17 @@ func (l *Lake) estimate(ranges map[int32][]utc.Days, recent utc.Days, perDay map
 	return int64(math.Ceil(rows))
 }
 
-// extract brings the rows of the plan into lake.hot and returns their number.
-func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
+// extract brings the rows of the plan into lake.hot and returns how many were read.
+func (l *Lake) extract(ctx context.Context, p *plan) (int64, error) {
+	h := p.hot
+	reads, err := p.kept.take(h.reads, func(b *sample.Batch) error { return l.insert(ctx, b) })
+	if err != nil {
+		return 0, err
+	}
+	var keep *kept
+	if p.verdict.pending() {
+		keep = &kept{whole: true}
+	}
 	var mu sync.Mutex // guards batch, the connection and the events
 	batch := &sample.Batch{}
 	var rows, rejects atomic.Int64
@@ -322,7 +331,7 @@ func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(l.o.ExtractWorkers)
-	for _, q := range h.reads {
+	for _, q := range reads {
 		// Parts, so that all workers have something to do.
 		for ids := range slices.Chunk(q.Points, max(64, len(q.Points)/l.o.ExtractWorkers+1)) {
 			g.Go(func() error {
@@ -336,6 +345,7 @@ func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
 					defer mu.Unlock()
 					batch.PointID = append(batch.PointID, b.PointID...)
 					batch.AppendRange(&b.Series, 0, b.Len())
+					keep.add(b)
 					l.notify(ExtractProgress{n, max(n, h.rows)})
 					if batch.Len() < flushRows {
 						return nil
@@ -346,8 +356,11 @@ func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
 			})
 		}
 	}
-	err := g.Wait()
+	err = g.Wait()
 	if err == nil {
+		if keep.read(reads); keep != nil {
+			p.kept = keep
+		}
 		err = flush()
 	}
 	if n := rejects.Load(); n > 0 && err == nil {
@@ -389,14 +402,32 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 	l.use("lake.latest", "lake.selected")
 	if finder, ok := l.o.Source.(source.Latester); ok && tier != Cold {
 		seen := make(map[int32]bool, len(points))
-		if err := finder.Latest(ctx, points, window, func(b *sample.Batch) error {
+		found := func(b *sample.Batch) error {
 			for _, id := range b.PointID {
 				seen[id] = true
 			}
-			p.stats.HotRows += int64(b.Len())
 			return l.insert(ctx, b)
-		}); err != nil {
+		}
+		all := []source.Query{{Points: points, Days: window}}
+		left, err := p.newest.take(all, found)
+		if err != nil {
 			return err
+		}
+		var keep *kept
+		if p.verdict.pending() {
+			keep = &kept{whole: true}
+		}
+		for _, q := range left {
+			if err := finder.Latest(ctx, q.Points, q.Days, func(b *sample.Batch) error {
+				keep.add(b)
+				p.stats.HotRows += int64(b.Len())
+				return found(b)
+			}); err != nil {
+				return err
+			}
+		}
+		if keep.read(left); keep != nil {
+			p.newest = keep
 		}
 		missing = slices.DeleteFunc(slices.Clone(points), func(id int32) bool { return seen[id] })
 		if err := l.exec(ctx, "INSERT INTO lake.latest SELECT *, 'hot' FROM lake.hot; TRUNCATE lake.hot"); err != nil {

@@ -131,6 +131,9 @@ type Lake struct {
 	met       map[metFile]File // month files that earlier queries have read of the catalog
 	used      map[string]bool  // what pretend has to undo: see use
 	files     int              // named pipes made
+	warned    bool             // see warn
+	recalled  bool             // see recall
+	noted     *learnt          // what the memo says, as far as this session wrote it
 }
 
 // learnt is what the tables of DuckDB hold that outlive a query.

@@ -87,8 +87,11 @@ type plan struct {
 	tier Tier
 	// verdict is to come while the query is done by what may have changed.
 	verdict *verdict
-	scans   []scan
-	why     string // where nothing could be read off its plan
+	kept    *kept // the rows that were read of the hot tier while it was to come
+	newest  *kept // the same of its latest ones
+
+	scans []scan
+	why   string // where nothing could be read off its plan
 
 	files []selectedFile
 	hot   *hotPlan
@@ -479,6 +482,9 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 	if err := l.guard(p); err != nil {
 		return err
 	}
+	if p.verdict.refused() {
+		return errStale // before anything is read for it
+	}
 	views := ""
 	if p.reads("latest") {
 		if err := l.findLatest(ctx, p.tier, p.where("latest"), p); err != nil {
@@ -534,7 +540,7 @@ func (l *Lake) bringSamples(ctx context.Context, p *plan) (string, error) {
 	if reads {
 		g.Go(func() error {
 			lap := time.Now()
-			rows, err := l.extract(gctx, p.hot)
+			rows, err := l.extract(gctx, p)
 			p.stats.HotRows += rows
 			p.stats.Extract += time.Since(lap)
 			if err != nil {
@@ -782,6 +788,7 @@ func (l *Lake) copyTo(ctx context.Context, p *plan, w io.Writer, f Format) (int6
 		return 0, err
 	}
 	defer r.Close()
+	widen(r)
 	hold, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return 0, err
@@ -869,10 +876,11 @@ func (l *Lake) unlock(spoilt error) {
 			l.catalog.Months[i].fresh = nil // the next query asks for it, or for its file
 		}
 	}
+	note := l.note()
 	l.mu.Unlock()
 	l.behind.Go(func() {
-		// That it fails costs the next session a fetch, no more.
-		if err := l.pins.settle(); err != nil {
+		// That it fails costs the next session time, no more.
+		if err := cmp.Or(l.pins.settle(), note()); err != nil {
 			l.notify(Warning{err.Error()})
 		}
 	})
