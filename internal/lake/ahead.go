@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"regexp"
-	"slices"
 	"sync"
 	"time"
 )
@@ -132,20 +131,23 @@ var maxHeld = 16 << 20
 // pass copies r to w, but nothing before the verdict, and nothing at all if that
 // is no. It returns errors of w; r is read to its end in any case but those.
 func (v *verdict) pass(w io.Writer, r io.Reader) error {
-	var held []byte
-	ended := false
-	for v.pending() && !ended && len(held) < maxHeld {
-		held = slices.Grow(held, copyBytes)
-		n, err := r.Read(held[len(held) : len(held)+copyBytes])
-		held = held[:len(held)+n]
-		ended = err != nil
+	var held [][]byte
+	ended, size := false, 0
+	for v.pending() && !ended && size < maxHeld {
+		buf := make([]byte, copyBytes)
+		n := 0
+		for n < len(buf) && !ended && v.pending() {
+			more, err := r.Read(buf[n:])
+			n, ended = n+more, err != nil
+		}
+		held, size = append(held, buf[:n]), size+n
 	}
 	if !v.passed() {
 		_, _ = io.Copy(io.Discard, r)
 		return nil
 	}
-	if len(held) > 0 {
-		if _, err := w.Write(held); err != nil {
+	for _, b := range held {
+		if _, err := w.Write(b); err != nil {
 			return err
 		}
 	}
@@ -170,6 +172,7 @@ const copyBytes = 256 << 10
 // again, or for the first time; else the error is that of f.
 func (l *Lake) ahead(ctx context.Context, p *plan, h *hearing, f func(context.Context, *plan) error) (again bool, err error) {
 	h.begin()
+	l.recall(ctx)
 	if l.catalog != nil && !l.strangers {
 		v := &verdict{known: make(chan struct{})}
 		known := l.learnt // as it is now: f may learn more
@@ -186,6 +189,7 @@ func (l *Lake) ahead(ctx context.Context, p *plan, h *hearing, f func(context.Co
 		p.verdict = nil
 		p.stats.Catalog += time.Since(lap)
 		if v.ok && !l.strangers {
+			l.warn(h.news)
 			return false, err
 		}
 	}
@@ -198,6 +202,7 @@ func (l *Lake) ahead(ctx context.Context, p *plan, h *hearing, f func(context.Co
 	if err != nil {
 		return false, err
 	}
+	l.warn(n)
 	if err := l.done(ctx, errStale); err != nil {
 		return false, err
 	}

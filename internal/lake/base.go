@@ -80,14 +80,19 @@ func (k *learnt) knows(n *news) bool {
 	return k.catalog != nil && sameCatalog(k.catalog, n.catalog) && samePoints(k.heard, n.points) && slices.Equal(k.groups, n.groups)
 }
 
+// warn says, once a session, that there are rows which are in no answer.
+func (l *Lake) warn(n *news) {
+	if n.rejects > 0 && !l.warned {
+		l.warned = true
+		l.notify(Warning{fmt.Sprintf("%d rows of the hot tier belong to no point and are not in any answer; `etl archive` records them, `etl rejects` lists them", n.rejects)})
+	}
+}
+
 // learn brings points, groups and catalog up to date and reports whether any of
 // them has changed.
 func (l *Lake) learn(ctx context.Context, n *news) (changed bool, err error) {
 	if !l.strangers && l.knows(n) {
 		return false, nil
-	}
-	if l.catalog == nil && n.rejects > 0 {
-		l.notify(Warning{fmt.Sprintf("%d rows of the hot tier belong to no point and are not in any answer; `etl archive` records them, `etl rejects` lists them", n.rejects)})
 	}
 	points := unite(n.catalog.Points, n.points)
 	renamed := !samePoints(l.points, points)

@@ -96,7 +96,6 @@ func (p *Pins) Catalog(ctx context.Context, store object.Store, name string) (*C
 func (p *Pins) list(ctx context.Context, store object.Store, name string) (*Catalog, error) {
 	const prefix = "_manifests/"
 	c := &Catalog{pins: p, store: store, name: name}
-	version := sha256.New()
 	for a, err := range store.List(ctx, prefix) {
 		if err != nil {
 			return nil, fmt.Errorf("list manifests: %w", err)
@@ -107,13 +106,20 @@ func (p *Pins) list(ctx context.Context, store object.Store, name string) (*Cata
 			c.Months = append(c.Months, CatalogMonth{Month: m, ETag: a.ETag})
 		case a.Key == manifests.PointsKey:
 			c.pointsETag = a.ETag
-		default:
-			continue
 		}
-		fmt.Fprintf(version, "%q %q\n", a.Key, a.ETag)
 	}
-	c.Version = hex.EncodeToString(version.Sum(nil))
+	c.Version = c.version()
 	return c, nil
+}
+
+// version is that of a listing.
+func (c *Catalog) version() string {
+	h := sha256.New()
+	for _, m := range c.Months {
+		fmt.Fprintf(h, "%q %q\n", manifests.KeyOf(m.Month), m.ETag)
+	}
+	fmt.Fprintf(h, "%q %q\n", manifests.PointsKey, c.pointsETag)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // loadPoints makes the listing whole.

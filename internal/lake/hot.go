@@ -315,8 +315,17 @@ func (l *Lake) estimate(ranges map[int32][]utc.Days, recent utc.Days, perDay map
 	return int64(math.Ceil(rows))
 }
 
-// extract brings the rows of the plan into lake.hot and returns their number.
-func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
+// extract brings the rows of the plan into lake.hot and returns how many were read.
+func (l *Lake) extract(ctx context.Context, p *plan) (int64, error) {
+	h := p.hot
+	reads, err := p.kept.take(h.reads, func(b *sample.Batch) error { return l.insert(ctx, b) })
+	if err != nil {
+		return 0, err
+	}
+	var keep *kept
+	if p.verdict.pending() {
+		keep = &kept{whole: true}
+	}
 	batch := &sample.Batch{}
 	flush := func() error {
 		if batch.Len() == 0 {
@@ -325,28 +334,33 @@ func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
 		defer batch.Reset()
 		return l.insert(ctx, batch)
 	}
-	n, err := l.read(ctx, h, func(b *sample.Batch) error {
+	n, err := l.read(ctx, reads, h.rows, func(b *sample.Batch) error {
 		batch.PointID = append(batch.PointID, b.PointID...)
 		batch.AppendRange(&b.Series, 0, b.Len())
+		keep.add(b)
 		if batch.Len() < flushRows {
 			return nil
 		}
 		return flush()
 	})
 	if err == nil {
+		if keep.read(reads); keep != nil {
+			p.kept = keep
+		}
 		err = flush()
 	}
 	return n, err
 }
 
-// read calls f with the rows of the plan, one call at a time, and returns their number.
-// The rows of one point come in as many orders of time as there are reads for it.
-func (l *Lake) read(ctx context.Context, h *hotPlan, f func(*sample.Batch) error) (int64, error) {
+// read calls f with the rows of the reads, about so many, one call at a time, and
+// returns their number. The rows of one point come in as many orders of time as
+// there are reads for it.
+func (l *Lake) read(ctx context.Context, reads []source.Query, about int64, f func(*sample.Batch) error) (int64, error) {
 	var mu sync.Mutex // held while f and the events are called
 	var rows, rejects atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(l.o.ExtractWorkers)
-	for _, q := range h.reads {
+	for _, q := range reads {
 		// Parts, so that all workers have something to do.
 		for ids := range slices.Chunk(q.Points, max(64, len(q.Points)/l.o.ExtractWorkers+1)) {
 			g.Go(func() error {
@@ -358,7 +372,7 @@ func (l *Lake) read(ctx context.Context, h *hotPlan, f func(*sample.Batch) error
 					}
 					mu.Lock()
 					defer mu.Unlock()
-					l.notify(ExtractProgress{n, max(n, h.rows)})
+					l.notify(ExtractProgress{n, max(n, about)})
 					return f(b)
 				})
 				return err
@@ -405,14 +419,32 @@ func (l *Lake) findLatest(ctx context.Context, tier Tier, where string, p *plan)
 	l.use("lake.latest", "lake.selected")
 	if finder, ok := l.o.Source.(source.Latester); ok && tier != Cold {
 		seen := make(map[int32]bool, len(points))
-		if err := finder.Latest(ctx, points, window, func(b *sample.Batch) error {
+		found := func(b *sample.Batch) error {
 			for _, id := range b.PointID {
 				seen[id] = true
 			}
-			p.stats.HotRows += int64(b.Len())
 			return l.insert(ctx, b)
-		}); err != nil {
+		}
+		all := []source.Query{{Points: points, Days: window}}
+		left, err := p.newest.take(all, found)
+		if err != nil {
 			return err
+		}
+		var keep *kept
+		if p.verdict.pending() {
+			keep = &kept{whole: true}
+		}
+		for _, q := range left {
+			if err := finder.Latest(ctx, q.Points, q.Days, func(b *sample.Batch) error {
+				keep.add(b)
+				p.stats.HotRows += int64(b.Len())
+				return found(b)
+			}); err != nil {
+				return err
+			}
+		}
+		if keep.read(left); keep != nil {
+			p.newest = keep
 		}
 		missing = slices.DeleteFunc(slices.Clone(points), func(id int32) bool { return seen[id] })
 		if err := l.exec(ctx, "INSERT INTO lake.latest SELECT *, 'hot' FROM lake.hot; TRUNCATE lake.hot"); err != nil {

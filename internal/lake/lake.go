@@ -121,7 +121,8 @@ type Lake struct {
 	conn *sql.Conn
 
 	telling sync.Mutex     // held while Notify is called
-	behind  sync.WaitGroup // what goes on behind an answer: see settle
+	behind  sync.WaitGroup // what goes on behind an answer: see run and unlock
+	spoilt  error          // what failed behind the last one, guarded by mu
 
 	learnt
 	before    learnt           // what was learnt when the query's transaction began
@@ -130,6 +131,9 @@ type Lake struct {
 	met       map[metFile]File // month files that earlier queries have read of the catalog
 	used      map[string]bool  // what pretend has to undo: see use
 	files     int              // named pipes made
+	warned    bool             // see warn
+	recalled  bool             // see recall
+	noted     *learnt          // what the memo says, as far as this session wrote it
 }
 
 // learnt is what the tables of DuckDB hold that outlive a query.
@@ -231,21 +235,6 @@ func (l *Lake) setUp(ctx context.Context) error {
 		return err
 	}
 	return l.exec(ctx, aliases+"SET lock_configuration = true")
-}
-
-// settle writes the manifests that were fetched into the cache, behind the answer.
-// That it fails costs the next session a fetch, so it is a warning.
-func (l *Lake) settle() {
-	if l.catalog != nil {
-		for i := range l.catalog.Months {
-			l.catalog.Months[i].fresh = nil // the next query asks for it, or for its file
-		}
-	}
-	l.behind.Go(func() {
-		if err := l.pins.settle(); err != nil {
-			l.notify(Warning{err.Error()})
-		}
-	})
 }
 
 func (l *Lake) exec(ctx context.Context, text string) error {

@@ -87,8 +87,11 @@ type plan struct {
 	tier Tier
 	// verdict is to come while the query is done by what may have changed.
 	verdict *verdict
-	scans   []scan
-	why     string // where nothing could be read off its plan
+	kept    *kept // the rows that were read of the hot tier while it was to come
+	newest  *kept // the same of its latest ones
+
+	scans []scan
+	why   string // where nothing could be read off its plan
 	// pastBad goes past months whose manifests can not be read: whoever sets it looks
 	// at the catalog's Bad.
 	pastBad bool
@@ -137,15 +140,16 @@ const attempts = 4
 
 // Explain says what a query would touch; it fetches and extracts nothing.
 func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	h := l.listen(ctx, q.SQL)
 	defer h.stop()
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.unlock(nil)
 	p, err := l.prepare(ctx, q, h, l.choose)
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
 	}
-	l.settle()
 	e := &Explanation{Statement: p.stmt.SQL, Planned: p.why == "", Why: p.why, Scans: []string{}, Hot: []HotRange{}, Files: len(p.files)}
 	for _, s := range p.scans {
 		e.Scans = append(e.Scans, s.Table+" WHERE "+s.Where)
@@ -491,6 +495,9 @@ func (l *Lake) bring(ctx context.Context, p *plan) error {
 	if err := l.guard(p); err != nil {
 		return err
 	}
+	if p.verdict.refused() {
+		return errStale // before anything is read for it
+	}
 	views := ""
 	if p.reads("latest") {
 		if err := l.findLatest(ctx, p.tier, p.where("latest"), p); err != nil {
@@ -546,7 +553,7 @@ func (l *Lake) bringSamples(ctx context.Context, p *plan) (string, error) {
 	if reads {
 		g.Go(func() error {
 			lap := time.Now()
-			rows, err := l.extract(gctx, p.hot)
+			rows, err := l.extract(gctx, p)
 			p.stats.HotRows += rows
 			p.stats.Extract += time.Since(lap)
 			if err != nil {
@@ -675,7 +682,7 @@ type Rows struct {
 // Rows runs a query and returns its first rows, limit at most.
 func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 	r := &Rows{}
-	err := l.run(ctx, q, func(ctx context.Context, p *plan) error {
+	err := l.run(ctx, q, true, func(ctx context.Context, p *plan) error {
 		r.Cells, r.More = nil, false
 		var err error
 		if r.Columns, err = l.describe(ctx, p.sql); err != nil {
@@ -775,7 +782,7 @@ func (f Format) options() string {
 // After an error w may have been given a part.
 func (l *Lake) Write(ctx context.Context, q Query, w io.Writer, f Format) (Stats, error) {
 	var stats Stats
-	err := l.run(ctx, q, func(ctx context.Context, p *plan) error {
+	err := l.run(ctx, q, true, func(ctx context.Context, p *plan) error {
 		n, err := l.copyTo(ctx, p, w, f)
 		p.stats.Rows = n
 		return err
@@ -799,6 +806,7 @@ func (l *Lake) copyTo(ctx context.Context, p *plan, w io.Writer, f Format) (int6
 		return 0, err
 	}
 	defer r.Close()
+	widen(r)
 	hold, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return 0, err
@@ -833,12 +841,14 @@ func (e writeError) Unwrap() error { return e.error }
 
 // run prepares a query, answers it by f and lets go of what it needed. f may be
 // called again if what it was done by has changed, and what it did then does not
-// count: what it gives away goes through p.verdict.
-func (l *Lake) run(ctx context.Context, q Query, f func(context.Context, *plan) error, stats *Stats) error {
+// count: what it gives away goes through p.verdict. Where nothing but the answer is
+// wanted, behind is true: the rest is done behind it.
+func (l *Lake) run(ctx context.Context, q Query, behind bool, f func(context.Context, *plan) error, stats *Stats) error {
 	h := l.listen(ctx, q.SQL)
 	defer h.stop()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
 	p, err := l.prepare(ctx, q, h, func(ctx context.Context, p *plan) error {
 		if err := l.chooseAndBring(ctx, p); err != nil {
 			return err
@@ -851,12 +861,47 @@ func (l *Lake) run(ctx context.Context, q Query, f func(context.Context, *plan) 
 	if err == nil {
 		p.stats.Total = time.Since(p.start)
 		*stats = p.stats
+		if behind {
+			l.behind.Go(func() { l.unlock(l.done(ctx, nil)) })
+			return nil
+		}
 	}
-	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
-		return err
+	ended := l.done(ctx, err)
+	l.unlock(nil)
+	return errors.Join(userError(ctx, err), ended)
+}
+
+// lock waits until what went on behind the last answer is done. If that has failed
+// it is tried again, for without it nothing can be planned.
+func (l *Lake) lock(ctx context.Context) error {
+	l.mu.Lock()
+	if l.spoilt == nil {
+		return nil
 	}
-	l.settle()
-	return nil
+	if l.spoilt = l.done(ctx, l.spoilt); l.spoilt == nil {
+		return nil
+	}
+	defer l.mu.Unlock()
+	return l.spoilt
+}
+
+// unlock lets the next query begin, and writes the manifests that this one has
+// fetched into the cache, behind the answer.
+func (l *Lake) unlock(spoilt error) {
+	l.spoilt = spoilt
+	if l.catalog != nil {
+		for i := range l.catalog.Months {
+			l.catalog.Months[i].fresh = nil // the next query asks for it, or for its file
+		}
+	}
+	note := l.note()
+	l.mu.Unlock()
+	l.behind.Go(func() {
+		// That it fails costs the next session time, no more.
+		if err := cmp.Or(l.pins.settle(), note()); err != nil {
+			l.notify(Warning{err.Error()})
+		}
+	})
 }
 
 // userError classifies what DuckDB said of a statement that passed the gate.

@@ -231,13 +231,13 @@ func (r *scanRun) hotRows(ctx context.Context, p *plan, points []int32) (map[int
 		return nil, nil
 	}
 	rows := map[int32]*sample.Series{}
-	h := &hotPlan{rows: p.hot.rows}
+	var reads []source.Query
 	for _, q := range p.hot.reads {
 		if ids := common(q.Points, points); len(ids) > 0 {
-			h.reads = append(h.reads, source.Query{Points: ids, Days: q.Days})
+			reads = append(reads, source.Query{Points: ids, Days: q.Days})
 		}
 	}
-	_, err := r.l.read(ctx, h, func(b *sample.Batch) error {
+	_, err := r.l.read(ctx, reads, p.hot.rows, func(b *sample.Batch) error {
 		var s *sample.Series
 		for i, id := range b.PointID {
 			if i == 0 || id != b.PointID[i-1] {

@@ -103,7 +103,7 @@ func (l *Lake) Exec(ctx context.Context, text string) (what string, err error) {
 		return made, userError(ctx, create(ctx, s.SQL))
 	}
 	var stats Stats
-	return made, l.run(ctx, Query{SQL: query}, func(ctx context.Context, p *plan) error {
+	return made, l.run(ctx, Query{SQL: query}, false, func(ctx context.Context, p *plan) error {
 		return create(ctx, "FROM ("+p.sql+"\n) lake_result")
 	}, &stats)
 }

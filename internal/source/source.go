@@ -248,7 +248,8 @@ type Lister interface {
 	// List is Points, but for each gap between the ids of the points table it takes
 	// one seek, and one more for each orphan in it; Points takes one for each id,
 	// and seeks are billed. It need not see rows whose id is a fraction between
-	// two neighbouring ids: the jobs, which record rejects, call Points.
+	// two neighbouring ids: the jobs, which record rejects, call Points. What it
+	// returns is shared and must not be changed.
 	List(context.Context) ([]sample.Point, []sample.Reject, error)
 }
 

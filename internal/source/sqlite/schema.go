@@ -117,81 +117,105 @@ SELECT id FROM ids WHERE id <= 2147483647`
 const nextID = "SELECT point_id FROM timeseries WHERE point_id > ? AND point_id < ? ORDER BY point_id LIMIT 1"
 
 // Points implements source.Source. A name that is NULL or no text is given as "".
-func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
-	return s.points(ctx, func(c *conn, known []sample.Point, f func(*sqlite.Stmt) error) error {
-		return query(c, skipScan, f)
+func (s *Source) Points(ctx context.Context) (all []sample.Point, rejects []sample.Reject, err error) {
+	err = s.read(ctx, "list the points", func(c *conn, t *source.Tables) (err error) {
+		all, rejects, err = points(c, t, func(_ []sample.Point, f func(*sqlite.Stmt) error) error { return query(c, skipScan, f) })
+		return err
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return all, rejects, nil
 }
 
-// List implements source.Lister. Names are as at Points.
+// listing is what List found, and the version of the file that it was found in.
+type listing struct {
+	version int64
+	points  []sample.Point
+	rejects []sample.Reject
+}
+
+// List implements source.Lister. Names are as at Points. As long as nobody has
+// written to the file since the connection last listed the points, they are those
+// of then: they must not be changed.
 func (s *Source) List(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
-	return s.points(ctx, func(c *conn, known []sample.Point, f func(*sqlite.Stmt) error) error {
-		for _, g := range source.Gaps(known) {
-			var after any = g.After
-			for after != nil {
-				from := after
-				after = nil
-				if err := query(c, nextID, func(st *sqlite.Stmt) error {
-					after = cell(st, 0)
-					return f(st)
-				}, from, g.Before); err != nil {
-					return err
+	var l *listing
+	err := s.read(ctx, "list the points", func(c *conn, t *source.Tables) error {
+		// INVARIANT: the version is older than what is read after it, or as old.
+		var version int64
+		if err := query(c, "PRAGMA data_version", func(st *sqlite.Stmt) error { version = st.ColumnInt64(0); return nil }); err != nil {
+			return err
+		}
+		if l = c.listed; l != nil && l.version == version {
+			return nil
+		}
+		points, rejects, err := points(c, t, func(known []sample.Point, f func(*sqlite.Stmt) error) error {
+			for _, g := range source.Gaps(known) {
+				var after any = g.After
+				for after != nil {
+					from := after
+					after = nil
+					if err := query(c, nextID, func(st *sqlite.Stmt) error {
+						after = cell(st, 0)
+						return f(st)
+					}, from, g.Before); err != nil {
+						return err
+					}
 				}
 			}
+			return nil
+		})
+		l = &listing{version, points, rejects}
+		if err == nil {
+			c.listed = l
 		}
-		return nil
+		return err
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.points, l.rejects, nil
 }
 
 // points is Points with a scan that calls f for each id in timeseries, or for
 // those of them that are not known.
-func (s *Source) points(ctx context.Context, scan func(c *conn, known []sample.Point, f func(*sqlite.Stmt) error) error) ([]sample.Point, []sample.Reject, error) {
-	var points []sample.Point
-	var rejects []sample.Reject
-	err := s.read(ctx, "list the points", func(c *conn, t *source.Tables) error {
-		var err error
-		if points, err = listPoints(c, t); err != nil {
-			return err
-		}
-		known := points[:len(points):len(points)]
-		var odd []float64 // ids that are no integers, between those that are
-		if err := scan(c, known, func(st *sqlite.Stmt) error {
-			if st.ColumnType(0) != sqlite.TypeInteger {
-				if len(odd) < source.MaxStrays {
-					odd = append(odd, st.ColumnFloat(0))
-				}
-				return nil
-			}
-			id := int32(st.ColumnInt64(0))
-			if _, ok := slices.BinarySearchFunc(known, id, byID); !ok {
-				points = append(points, sample.Point{ID: id, Name: source.OrphanName(id), Orphan: true})
+func points(c *conn, t *source.Tables, scan func(known []sample.Point, f func(*sqlite.Stmt) error) error) (points []sample.Point, rejects []sample.Reject, err error) {
+	if points, err = listPoints(c, t); err != nil {
+		return nil, nil, err
+	}
+	known := points[:len(points):len(points)]
+	var odd []float64 // ids that are no integers, between those that are
+	if err := scan(known, func(st *sqlite.Stmt) error {
+		if st.ColumnType(0) != sqlite.TypeInteger {
+			if len(odd) < source.MaxStrays {
+				odd = append(odd, st.ColumnFloat(0))
 			}
 			return nil
-		}); err != nil {
-			return err
 		}
-		if len(points) > len(known) {
-			slices.SortFunc(points, func(a, b sample.Point) int { return byID(a, b.ID) })
-		}
-
-		wheres := []string{"point_id < -2147483648", "point_id > 2147483647"}
-		if t.NullKey {
-			wheres = append(wheres, "point_id IS NULL")
-		}
-		for _, w := range wheres {
-			if rejects, err = appendRejects(c, rejects, source.IDReason, w); err != nil {
-				return err
-			}
-		}
-		for _, id := range odd {
-			if rejects, err = appendRejects(c, rejects, source.IDReason, "point_id = ?", id); err != nil {
-				return err
-			}
+		id := int32(st.ColumnInt64(0))
+		if _, ok := slices.BinarySearchFunc(known, id, byID); !ok {
+			points = append(points, sample.Point{ID: id, Name: source.OrphanName(id), Orphan: true})
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, nil, err
+	}
+	if len(points) > len(known) {
+		slices.SortFunc(points, func(a, b sample.Point) int { return byID(a, b.ID) })
+	}
+	wheres := []string{"point_id < -2147483648", "point_id > 2147483647"}
+	if t.NullKey {
+		wheres = append(wheres, "point_id IS NULL")
+	}
+	for _, w := range wheres {
+		if rejects, err = appendRejects(c, rejects, source.IDReason, w); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, id := range odd {
+		if rejects, err = appendRejects(c, rejects, source.IDReason, "point_id = ?", id); err != nil {
+			return nil, nil, err
+		}
 	}
 	return points, rejects, nil
 }

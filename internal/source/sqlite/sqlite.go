@@ -74,10 +74,11 @@ var (
 	_ source.Restorer   = (*Source)(nil)
 )
 
-// conn is a connection and the batch that its reads fill.
+// conn is a connection, the batch that its reads fill, and what List found on it.
 type conn struct {
 	*sqlite.Conn
-	batch sample.Batch
+	batch  sample.Batch
+	listed *listing
 }
 
 // Open returns the source at path, which must be a file, or absent with
