@@ -172,10 +172,10 @@ type options struct {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("reliability", flag.ContinueOnError)
-	flags.StringVar(&o.page, "md", "docs/reliability.md", "the page to write")
+	flags.StringVar(&o.page, "md", "", "the page to write, if there is to be one")
 	flags.StringVar(&o.logs, "logs", ".reliability", "a folder for what go test says")
 	flags.BoolVar(&o.read, "read", false, "run nothing that has a log in that folder: read it")
-	flags.StringVar(&o.only, "only", "", "run suites of which the name matches this expression, and write no page")
+	flags.StringVar(&o.only, "only", "", "run suites of which the name matches this expression alone; the page then says so")
 	flags.StringVar(&o.fuzz, "fuzz", "", "fuzz targets, as package:Target")
 	flags.StringVar(&o.fuzztime, "fuzztime", "4s", "for each of them")
 	if err := flags.Parse(args); err != nil {
@@ -188,14 +188,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := os.MkdirAll(o.logs, 0o755); err != nil {
 		return err
 	}
-	all := append(slices.Clone(suites), fuzzSuites(o.fuzz, o.fuzztime)...)
+	all := slices.DeleteFunc(append(slices.Clone(suites), fuzzSuites(o.fuzz, o.fuzztime)...), func(s suite) bool { return !only.MatchString(s.name) })
 	results, took := make(map[string]*result), make(map[string]time.Duration)
 	var faults []error
 	for i := range all {
 		s := &all[i]
-		if !only.MatchString(s.name) {
-			continue
-		}
 		log := filepath.Join(o.logs, regexp.MustCompile(`[^a-zA-Z0-9]+`).ReplaceAllString(s.name, "-")+".json")
 		if _, err := os.Stat(log); !o.read || err != nil {
 			fmt.Fprintf(out, "%s: %s\n", s.name, strings.Join(s.command(), " "))
@@ -217,12 +214,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("%w\nthe output is in %s; %s was not written", err, o.logs, o.page)
+		return fmt.Errorf("%w\nthe output is in %s; no page was written", err, o.logs)
 	}
-	if o.only != "" {
+	if o.page == "" {
 		return nil
 	}
-	return os.WriteFile(o.page, page(all, results, took), 0o644)
+	return os.WriteFile(o.page, page(o.only, all, results, took), 0o644)
 }
 
 // run runs a suite and keeps what it says.
@@ -342,11 +339,14 @@ func (s *suite) add(results map[string]*result, what, test, number, remark strin
 }
 
 // page is the page.
-func page(all []suite, results map[string]*result, took map[string]time.Duration) []byte {
+func page(only string, all []suite, results map[string]*result, took map[string]time.Duration) []byte {
 	var b strings.Builder
 	b.WriteString("# What was tried\n\n" +
 		"Written by `make reliability` (`internal/reliability`): each number is counted by the test that is named beside it, in a run in which all of them passed. " +
 		"`make test` and `make integration` run the same tests at a smaller size. What is random logs its seed.\n")
+	if only != "" {
+		fmt.Fprintf(&b, "\nThis was a part of it: the suites that match `%s`.\n", only)
+	}
 	fuzzing := false
 	for _, s := range all {
 		switch {

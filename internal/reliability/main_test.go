@@ -95,7 +95,7 @@ func TestSuites(t *testing.T) {
 }
 
 func TestPage(t *testing.T) {
-	got := string(page(suites, func() map[string]*result {
+	got := string(page("", suites, func() map[string]*result {
 		m := make(map[string]*result)
 		for _, s := range suites {
 			for _, e := range s.expects {
