@@ -24,6 +24,7 @@ import (
 
 	"etl/internal/fault"
 	"etl/internal/lake"
+	"etl/internal/timing"
 	"etl/jobs"
 	etlsql "etl/sql"
 )
@@ -591,6 +592,7 @@ func (o *answer) resolve(a *app) error {
 
 // run answers q.
 func (o *answer) run(ctx context.Context, a *app, s *session, l *lake.Lake, q lake.Query) error {
+	defer a.rec.End(timing.Query, a.rec.Start())
 	if o.out == "" || o.out == "-" {
 		return o.write(ctx, a, s, l, q, a.stdout)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"etl/internal/sample"
+	"etl/internal/timing"
 )
 
 // Inspect reads the footer of a whole month file, checks that it is consistent
@@ -27,6 +28,7 @@ func Inspect(data []byte) (Info, error) {
 // Decoder decodes month files. It keeps its scratch memory, a few pages, and is
 // not safe for concurrent use.
 type Decoder struct {
+	rec    *timing.Recorder
 	zstd   *zstd.Decoder
 	groups []group
 	pages  []pageMeta
@@ -69,7 +71,14 @@ func (d *Decoder) DecodeTrusted(data []byte, s *sample.Series) (Info, error) {
 	return d.decode(data, s, false)
 }
 
+// Timed makes d record how long it decodes, if rec is not nil, and returns it.
+func (d *Decoder) Timed(rec *timing.Recorder) *Decoder {
+	d.rec = rec
+	return d
+}
+
 func (d *Decoder) decode(data []byte, s *sample.Series, verify bool) (Info, error) {
+	defer d.rec.End(timing.Decode, d.rec.Start())
 	s.Reset()
 	info, groups, err := parseFooter(data, d.groups[:0])
 	if err != nil {
