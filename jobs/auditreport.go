@@ -25,6 +25,8 @@ type AuditReport struct {
 	Warnings []string  `json:"warnings"`
 	Failed   []Failure `json:"failed"` // files and manifests that could not be read
 	Elapsed  float64   `json:"elapsed_seconds"`
+
+	code int
 }
 
 // Gap is a silence of a point that is longer than it should be.
@@ -103,6 +105,7 @@ const (
 	DayHoles       DayState = "holes"        // fewer
 	DayEmpty       DayState = "empty"        // archived, or hot and past, without a sample
 	DayNotArchived DayState = "not archived" // neither archived nor in the hot tier
+	DayUnread      DayState = "unreadable"   // its manifest or its file is damaged: nothing is known
 	DaySome        DayState = "some"         // samples, but nobody knows how many are due
 )
 

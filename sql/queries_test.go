@@ -318,11 +318,14 @@ func TestGapsFindsWhatWasPlanted(t *testing.T) {
 			want = append(want, fmt.Sprint(g.Point, " ", text(g.From), " ", text(g.To), " ", g.Missing))
 		}
 	}
-	_, rows = run(t, db, named(t, "gaps"), map[string]string{"from": "2024-01-01", "to": "now"})
+	_, rows = run(t, db, named(t, "gaps"), map[string]string{"from": "2024-01-01", "to": f.Days().To.String()})
 	var got []string
 	for _, r := range rows {
 		if slices.Contains(nulls, r[0]) {
 			continue
+		}
+		if r[7] != "inner" {
+			t.Errorf("%v: the fleet is never silent at its ends", r)
 		}
 		got = append(got, fmt.Sprint(r[0], " ", r[2], " ", r[3], " ", r[6]))
 	}
@@ -375,11 +378,20 @@ func TestGapsIrregular(t *testing.T) {
 		given map[string]string
 		want  string
 	}{
-		{map[string]string{}, "1|median|2024-03-01 00:20:00|2024-03-01 00:35:00|900.0|300.0|2;3|null|2024-03-01 00:01:00|2024-03-01 00:04:00|180.0|60.0|2"},
-		{map[string]string{"silence": "4h", "point": "c*"}, "2|cov|2024-03-01 00:02:00|2024-03-01 05:00:00|17880.0|NULL|NULL"},
-		{map[string]string{"tolerance": "1.3", "point": "median"}, "1|median|2024-03-01 00:20:00|2024-03-01 00:35:00|900.0|300.0|2;1|median|2024-03-01 00:40:00|2024-03-01 00:47:00|420.0|300.0|0"},
+		{map[string]string{}, "1|median|2024-03-01 00:20:00|2024-03-01 00:35:00|900.0|300.0|2|inner;1|median|2024-03-01 00:47:00|NULL|780.0|300.0|2|tail;" +
+			"3|null|2024-03-01 00:01:00|2024-03-01 00:04:00|180.0|60.0|2|inner;3|null|2024-03-01 00:05:00|NULL|3300.0|60.0|54|tail"},
+		{map[string]string{"silence": "4h", "point": "c*", "to": "2024-03-02"}, "2|cov|2024-03-01 00:02:00|2024-03-01 05:00:00|17880.0|NULL|NULL|inner;2|cov|2024-03-01 05:00:00|NULL|68400.0|NULL|NULL|tail"},
+		{map[string]string{"tolerance": "1.3", "point": "median", "to": "2024-03-01T00:50:00Z"}, "1|median|2024-03-01 00:20:00|2024-03-01 00:35:00|900.0|300.0|2|inner;1|median|2024-03-01 00:40:00|2024-03-01 00:47:00|420.0|300.0|0|inner"},
+		// What went before it in the range of since lets the coverage begin with the range.
+		{map[string]string{"point": "median", "from": "2024-03-01T00:16:00Z", "since": "2024-02-01", "to": "2024-03-01T00:21:00Z"}, ""},
+		{map[string]string{"point": "null", "from": "2024-03-01T00:02:00Z", "to": "2024-03-01T00:06:00Z"}, "3|null|NULL|2024-03-01 00:04:00|120.0|60.0|2|head"},
+		{map[string]string{"point": "?????n", "from": "2024-03-01T01:00:00Z", "since": "2024-02-01", "to": "2024-03-02"}, "1|median|NULL|NULL|82800.0|NULL|NULL|empty"},
 	} {
-		test.given["from"], test.given["to"] = "2024-03-01", "2024-03-02"
+		for _, d := range [][2]string{{"from", "2024-03-01"}, {"to", "2024-03-01T01:00:00Z"}} {
+			if test.given[d[0]] == "" {
+				test.given[d[0]] = d[1]
+			}
+		}
 		_, rows := run(t, db, named(t, "gaps"), test.given)
 		var got []string
 		for _, r := range rows {

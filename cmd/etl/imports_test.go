@@ -17,6 +17,7 @@ var layers = [][]string{
 	{"internal/utc", "internal/fault", "internal/timing", "sql"},
 	{"internal/sample", "internal/cloudflare", "internal/schedule", "internal/notify"},
 	{"internal/monthfile", "internal/object", "internal/source"},
+	{"internal/tiers"},
 	{"internal/object/dir", "internal/object/s3", "internal/source/sqlite", "internal/source/d1", "internal/source/files", "internal/fleet", "manifests", "internal/config"},
 	{"internal/lake"},
 	{"jobs"},

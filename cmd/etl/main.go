@@ -143,6 +143,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl schedule                                      # the same and verify as a service, each night
   etl verify    --deep                              # prove that the archive is whole
   etl repair    --dry-run                           # what of it could be mended, and how
+  etl audit     --last 7d                           # every gap, and what is missing
   etl replicate --to file:/mnt/backup/archive       # a copy elsewhere
   etl prune     --dry-run                           # what D1 could be freed of
   etl restore   --last 30d --dry-run                # what could be put back into D1
@@ -179,7 +180,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 		}
 		a.onInterrupt(cmd, args)
 	}
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.query(), a.shell(), a.views(), a.cache(), a.schedule(), a.config(), a.demo(), a.version())
+	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.audit(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.query(), a.shell(), a.views(), a.cache(), a.schedule(), a.config(), a.demo(), a.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)

@@ -361,7 +361,8 @@ type session struct {
 	workers    count
 	extract    count
 
-	stop func() // ends the progress that is shown
+	env  jobs.Env // of the source that was opened
+	stop func()   // ends the progress that is shown
 }
 
 func (s *session) add(cmd *cobra.Command) {
@@ -407,18 +408,19 @@ func (s *session) open(cmd *cobra.Command, a *app) (*lake.Lake, func(), error) {
 			"give --source and --store (d1://DATABASE_ID and r2://BUCKET, or sqlite:PATH and file:DIR), one of them at least; or set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
 	}
 	done := func() {}
+	s.env = jobs.Env{Now: s.clock(), Stop: a.stop.Done(), Timing: a.rec}
 	if s.hasSource() {
 		src, err := s.openSource(int(s.extract), false)
 		if err != nil {
 			return nil, nil, err
 		}
 		done = func() { src.Close() }
-		var env jobs.Env
-		if err := s.addLedger(ctx, &env, src, false); err != nil {
+		s.env.Source = src
+		if err := s.addLedger(ctx, &s.env, src, false); err != nil {
 			done()
 			return nil, nil, err
 		}
-		o.Source, o.Ledger = src, env.Ledger
+		o.Source, o.Ledger = src, s.env.Ledger
 	}
 	fail := func(err error) (*lake.Lake, func(), error) {
 		done()

@@ -57,6 +57,17 @@ var errStale = fault.Errorf(fault.Transient, "the manifests changed while month 
 // is not there is Corrupt too. Errors of the store pass through. After an error
 // the files fetched so far are in the cache.
 func (p *Pins) Fetch(ctx context.Context, store object.Store, files []File, workers int, notify func(files int, bytes int64)) ([]Local, error) {
+	out, _, err := p.fetch(ctx, store, files, workers, notify, false)
+	return out, err
+}
+
+// FetchSound is Fetch that goes on past damaged and missing objects: bad has, for each of
+// them, the error, which is Corrupt, by its place among the files.
+func (p *Pins) FetchSound(ctx context.Context, store object.Store, files []File, workers int, notify func(files int, bytes int64)) (sound []Local, bad map[int]error, err error) {
+	return p.fetch(ctx, store, files, workers, notify, true)
+}
+
+func (p *Pins) fetch(ctx context.Context, store object.Store, files []File, workers int, notify func(files int, bytes int64), soundOnly bool) ([]Local, map[int]error, error) {
 	f := &fetch{pins: p, cache: p.cache, store: store, notify: notify, manifests: map[utc.Month]*manifests.Manifest{}}
 	f.linker, _ = store.(object.Linker)
 	type version struct {
@@ -68,7 +79,7 @@ func (p *Pins) Fetch(ctx context.Context, store object.Store, files []File, work
 	var wanted []int // the first of each
 	for i := range files {
 		if err := files[i].check(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		id := version{files[i].Key, files[i].SHA256}
 		j, again := first[id]
@@ -95,6 +106,8 @@ func (p *Pins) Fetch(ctx context.Context, store object.Store, files []File, work
 		})
 	}
 	quick.Wait()
+	bad := map[int]error{}
+	var mu sync.Mutex // of bad
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, workers))
 	for _, i := range wanted {
@@ -106,19 +119,28 @@ func (p *Pins) Fetch(ctx context.Context, store object.Store, files []File, work
 		}
 		g.Go(func() (err error) {
 			out[i], err = f.one(gctx, &files[i])
+			if soundOnly && fault.Is(err, fault.Corrupt) {
+				mu.Lock()
+				defer mu.Unlock()
+				bad[i] = err
+				return nil
+			}
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, j := range same {
 		out[i] = out[j]
+		if err := bad[j]; err != nil {
+			bad[i] = err
+		}
 	}
-	return out, nil
+	return out, bad, nil
 }
 
 // check refuses what must not become a part of a path.

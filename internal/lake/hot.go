@@ -82,6 +82,13 @@ func (l *Lake) planHot(ctx context.Context, tier Tier, where string, from, to in
 	if tier == Hot {
 		clear(archived)
 	}
+	// Nobody knows what is archived of a month whose manifest can not be read. A
+	// query does not get here with one; a scan takes nothing of it.
+	for m := range l.catalog.Bad {
+		for _, id := range points {
+			archived[fileID{id, m}] = utc.SetOf(m, m.Days())
+		}
+	}
 	begin := utc.DayOfTime(l.o.Now()) - utc.Day(l.o.HotWindow)
 	recent := touched.Intersect(utc.Days{From: begin, To: window.To})
 	old := touched.Intersect(utc.Days{From: window.From, To: begin})
@@ -310,9 +317,7 @@ func (l *Lake) estimate(ranges map[int32][]utc.Days, recent utc.Days, perDay map
 
 // extract brings the rows of the plan into lake.hot and returns their number.
 func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
-	var mu sync.Mutex // guards batch, the connection and the events
 	batch := &sample.Batch{}
-	var rows, rejects atomic.Int64
 	flush := func() error {
 		if batch.Len() == 0 {
 			return nil
@@ -320,6 +325,25 @@ func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
 		defer batch.Reset()
 		return l.insert(ctx, batch)
 	}
+	n, err := l.read(ctx, h, func(b *sample.Batch) error {
+		batch.PointID = append(batch.PointID, b.PointID...)
+		batch.AppendRange(&b.Series, 0, b.Len())
+		if batch.Len() < flushRows {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil {
+		err = flush()
+	}
+	return n, err
+}
+
+// read calls f with the rows of the plan, one call at a time, and returns their number.
+// The rows of one point come in as many orders of time as there are reads for it.
+func (l *Lake) read(ctx context.Context, h *hotPlan, f func(*sample.Batch) error) (int64, error) {
+	var mu sync.Mutex // held while f and the events are called
+	var rows, rejects atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(l.o.ExtractWorkers)
 	for _, q := range h.reads {
@@ -334,22 +358,14 @@ func (l *Lake) extract(ctx context.Context, h *hotPlan) (int64, error) {
 					}
 					mu.Lock()
 					defer mu.Unlock()
-					batch.PointID = append(batch.PointID, b.PointID...)
-					batch.AppendRange(&b.Series, 0, b.Len())
 					l.notify(ExtractProgress{n, max(n, h.rows)})
-					if batch.Len() < flushRows {
-						return nil
-					}
-					return flush()
+					return f(b)
 				})
 				return err
 			})
 		}
 	}
 	err := g.Wait()
-	if err == nil {
-		err = flush()
-	}
 	if n := rejects.Load(); n > 0 && err == nil {
 		l.notify(Warning{fmt.Sprintf("%d rows of the hot tier can not be samples (text or a number out of range) and are not in the answer; `etl archive` records them, `etl rejects` lists them", n)})
 	}

@@ -85,6 +85,9 @@ type plan struct {
 	tier  Tier
 	scans []scan
 	why   string // where nothing could be read off its plan
+	// pastBad goes past months whose manifests can not be read: whoever sets it looks
+	// at the catalog's Bad.
+	pastBad bool
 
 	files []selectedFile
 	hot   *hotPlan
@@ -239,6 +242,11 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 	if !p.reads("samples") {
 		return nil
 	}
+	return l.chooseRows(ctx, p)
+}
+
+// chooseRows works out which files and hot ranges the scans of samples need.
+func (l *Lake) chooseRows(ctx context.Context, p *plan) error {
 	where := p.where("samples")
 	from, to := p.bounds()
 	begin := time.Now()
@@ -248,7 +256,7 @@ func (l *Lake) choose(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
-	if p.tier != Hot {
+	if p.tier != Hot && !p.pastBad {
 		if err := l.unreadable(ctx, where); err != nil {
 			return err
 		}
@@ -408,6 +416,11 @@ func (l *Lake) prepare(ctx context.Context, q Query, f func(context.Context, *pl
 	if err != nil || len(p.stmt.Tables) == 0 {
 		return p, err
 	}
+	return p, l.settle(ctx, p, f)
+}
+
+// settle does f with a plan until it was done by what the tiers say.
+func (l *Lake) settle(ctx context.Context, p *plan, f func(context.Context, *plan) error) error {
 	// INVARIANT: what is answered was planned by a catalog that a listing has shown
 	// which began after the query did, and after the last row was extracted of a
 	// day that has ended.
@@ -421,20 +434,20 @@ func (l *Lake) prepare(ctx context.Context, q Query, f func(context.Context, *pl
 	}
 	for errors.Is(err, errStale) {
 		if p.stats.Replans++; p.stats.Replans == attempts {
-			return nil, fault.Hint(fault.Errorf(fault.Transient, "the archive kept changing while the query was prepared; it was planned %d times", attempts),
+			return fault.Hint(fault.Errorf(fault.Transient, "the archive kept changing while the query was prepared; it was planned %d times", attempts),
 				"a job is writing these months: run the query again in a minute")
 		}
 		if err := l.done(ctx, err); err != nil {
-			return nil, err
+			return err
 		}
 		lap := time.Now()
 		if _, err := l.refresh(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		p.stats.Catalog += time.Since(lap)
 		err = f(ctx, p)
 	}
-	return p, err
+	return err
 }
 
 // chooseAndBring brings all that a query needs, and lets the views stand for it.
@@ -600,18 +613,23 @@ func (l *Lake) fetchFiles(ctx context.Context, selected []selectedFile, p *plan)
 		return nil, nil
 	}
 	defer func(lap time.Time) { p.stats.Fetch += time.Since(lap) }(time.Now())
-	files := make([]File, len(selected))
+	files, notify := l.wanted(selected, p)
+	return l.pins.Fetch(ctx, l.o.Store, files, l.o.FetchWorkers, notify)
+}
+
+// wanted are the files to fetch, and what to tell of those that are not at hand.
+func (l *Lake) wanted(selected []selectedFile, p *plan) (files []File, notify func(int, int64)) {
+	files = make([]File, len(selected))
 	for i, f := range selected {
 		files[i] = f.File
 	}
 	p.stats.Files += len(files)
 	n, missing := l.pins.Missing(files)
 	p.stats.BytesFetched += missing
-	var notify func(int, int64)
 	if n > 0 {
 		notify = func(done int, bytes int64) { l.notify(FetchProgress{done, n, bytes, missing}) }
 	}
-	return l.pins.Fetch(ctx, l.o.Store, files, l.o.FetchWorkers, notify)
+	return files, notify
 }
 
 // arrange notes which days of which files count and returns what selects their rows.

@@ -37,6 +37,7 @@ type Decoder struct {
 	dict    []uint64
 	codes   []uint32
 	present []uint32 // definition levels
+	nulls   []int32  // rows without a value, where Times asks for no values
 	tmp     [1024]uint64
 	index   tWriter
 }
@@ -75,6 +76,38 @@ func (d *Decoder) DecodeTrusted(data []byte, s *sample.Series) (Info, error) {
 func (d *Decoder) Timed(rec *timing.Recorder) *Decoder {
 	d.rec = rec
 	return d
+}
+
+// Times is DecodeTrusted for a caller who wants to know no more than when there
+// is a sample, and where its value is NULL. It appends the timestamps of all rows to ts and returns
+// the positions in it, ascending, of those whose value is NULL, which are valid until the next
+// call. Nothing but the timestamps is decompressed, unless there are NULLs.
+func (d *Decoder) Times(data []byte, ts []int64) (rows []int64, nulls []int32, info Info, err error) {
+	defer d.rec.End(timing.Decode, d.rec.Start())
+	info, groups, err := parseFooter(data, d.groups[:0])
+	if err != nil {
+		return ts, nil, Info{}, err
+	}
+	d.groups, d.nulls = groups, d.nulls[:0]
+	first := len(ts)
+	for i := range groups {
+		g := &groups[i]
+		at := len(ts)
+		ts = slices.Grow(ts, int(g.rows))[:at+int(g.rows)]
+		to := sample.Series{TS: ts}
+		for _, col := range []int{colTime, colValue} {
+			if col == colValue && g.cols[col].stats.nulls == 0 {
+				continue
+			}
+			if err := d.chunk(data, col, &g.cols[col], info.PointID, &to, at, false); err != nil {
+				return ts[:first], nil, Info{}, err
+			}
+		}
+	}
+	if what := checkDays(&info.Meta, ts[first:]); what != "" {
+		return ts[:first], nil, Info{}, corrupt("%s", what)
+	}
+	return ts, d.nulls, info, nil
 }
 
 func (d *Decoder) decode(data []byte, s *sample.Series, verify bool) (Info, error) {
@@ -291,6 +324,9 @@ func (d *Decoder) data(col int, enc Encoding, page []byte, s *sample.Series, fro
 	case colTime:
 		return decodeDelta(s.TS[from:to], page, d.tmp[:])
 	case colValue:
+		if s.Value == nil {
+			return d.levels(page, from, to)
+		}
 		return d.values(enc, page, s.Value[from:to])
 	case colQuality:
 		return gather(d, page, s.Quality[from:to], func(v uint64) uint8 { return uint8(v) })
@@ -338,16 +374,54 @@ func gather[T uint8 | uint16 | float64](d *Decoder, page []byte, out []T, conver
 	return true
 }
 
-// values decodes a page of the value column.
-func (d *Decoder) values(enc Encoding, page []byte, out []float64) bool {
+// splitLevels cuts a page of the value column into its definition levels and its values.
+func splitLevels(page []byte) (levels, body []byte, ok bool) {
 	if len(page) < 4 {
-		return false
+		return nil, nil, false
 	}
 	size := binary.LittleEndian.Uint32(page)
 	if uint64(size) > uint64(len(page)-4) {
+		return nil, nil, false
+	}
+	return page[4 : 4+size], page[4+size:], true
+}
+
+// levels notes which of the rows [from, to) have no value, by a page of the value column.
+func (d *Decoder) levels(page []byte, from, to int) bool {
+	levels, _, ok := splitLevels(page)
+	if !ok {
 		return false
 	}
-	levels, body := page[4:4+size], page[4+size:]
+	for from < to {
+		n, v, groups, rest, ok := readRun(levels, 1, to-from)
+		if !ok {
+			return false
+		}
+		levels = rest
+		switch {
+		case groups:
+			for i := range n {
+				if levels[i>>3]>>(i&7)&1 == 0 {
+					d.nulls = append(d.nulls, int32(from+i))
+				}
+			}
+			levels = levels[min(len(levels), (n+7)/8):]
+		case v == 0:
+			for i := range n {
+				d.nulls = append(d.nulls, int32(from+i))
+			}
+		}
+		from += n
+	}
+	return true
+}
+
+// values decodes a page of the value column.
+func (d *Decoder) values(enc Encoding, page []byte, out []float64) bool {
+	levels, body, ok := splitLevels(page)
+	if !ok {
+		return false
+	}
 	if n, v, groups, _, ok := readRun(levels, 1, len(out)); ok && !groups && n == len(out) && v == 1 {
 		return d.denseValues(enc, body, out)
 	}

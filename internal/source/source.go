@@ -251,6 +251,12 @@ type Latester interface {
 	Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error
 }
 
+// Oldester finds oldest samples (a type assertion finds it).
+type Oldester interface {
+	// Oldest is Latester.Latest for the oldest sample of each point: one seek per point.
+	Oldest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error
+}
+
 // HoldsSample is an SQL condition: a row of timeseries is one that a sample can
 // hold. Read rejects exactly the others.
 const HoldsSample = "typeof(timestamp) = 'integer'" +

@@ -485,7 +485,16 @@ func (s *Source) Groups(ctx context.Context, f func(name string, point int32)) e
 
 // Latest implements source.Latester, by one request for each 50,000 points.
 func (s *Source) Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
-	const doing = "find the latest samples"
+	return s.outermost(ctx, "find the latest samples", "DESC", points, days, f)
+}
+
+// Oldest implements source.Oldester, likewise.
+func (s *Source) Oldest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
+	return s.outermost(ctx, "find the oldest samples", "ASC", points, days, f)
+}
+
+// outermost calls f with the first sample of each point in an order of time.
+func (s *Source) outermost(ctx context.Context, doing, order string, points []int32, days utc.Days, f func(*sample.Batch) error) error {
 	if err := checkDays(doing, days); err != nil {
 		return err
 	}
@@ -496,7 +505,7 @@ func (s *Source) Latest(ctx context.Context, points []int32, days utc.Days, f fu
 	text := rowSelect + fmt.Sprintf(`SELECT t.point_id p, t.timestamp t, t.value v, t.quality q, t.flags f
 		FROM json_each(?1) j CROSS JOIN timeseries t WHERE t.point_id = j.value AND t.timestamp = (
 			SELECT timestamp FROM timeseries WHERE point_id = j.value AND timestamp >= %d AND timestamp < %d AND `+
-		source.HoldsSample+` ORDER BY timestamp DESC LIMIT 1))`, p.from, p.to)
+		source.HoldsSample+` ORDER BY timestamp `+order+` LIMIT 1))`, p.from, p.to)
 	for ids := range slices.Chunk(points, s.sizes.named) {
 		if err := s.begin(ctx, doing, cloudflare.Read); err != nil {
 			return err

@@ -658,8 +658,13 @@ func testSummaries(t *testing.T, h Harness) {
 // latest is what Latest delivers, in its order.
 func latest(t testing.TB, s source.Source, points []int32, d utc.Days) []Sample {
 	t.Helper()
+	return outermost(t, s.(source.Latester).Latest, points, d)
+}
+
+func outermost(t testing.TB, find func(context.Context, []int32, utc.Days, func(*sample.Batch) error) error, points []int32, d utc.Days) []Sample {
+	t.Helper()
 	var got []Sample
-	if err := s.(source.Latester).Latest(t.Context(), points, d, func(b *sample.Batch) error {
+	if err := find(t.Context(), points, d, func(b *sample.Batch) error {
 		for i, id := range b.PointID {
 			got = append(got, Sample{id, b.TS[i], canonical(b.Value[i]), b.Quality[i], b.Flags[i]})
 		}
@@ -694,7 +699,7 @@ func testLatest(t *testing.T, h Harness) {
 	}
 }
 
-// testLatestModel compares Latest with the last sample of Read on random rows.
+// testLatestModel compares Latest and Oldest with the last and the first sample of Read on random rows.
 func testLatestModel(t *testing.T, h Harness) {
 	if _, ok := h.Source.(source.Latester); !ok {
 		t.Skip("the source does not find latest samples")
@@ -710,10 +715,16 @@ func testLatestModel(t *testing.T, h Harness) {
 		}
 		d := days(d0+utc.Day(r.IntN(3)), d0+utc.Day(3+r.IntN(3)))
 		points := []int32{0, 1, 2, 3}
-		last := map[int32]Sample{}
+		first, last := map[int32]Sample{}, map[int32]Sample{}
 		all, _ := ReadAll(t, h.Source, source.Query{Points: points, Days: d})
 		for _, s := range all {
+			if _, later := first[s.Point]; !later {
+				first[s.Point] = s
+			}
 			last[s.Point] = s
+		}
+		if o, ok := h.Source.(source.Oldester); ok {
+			equalRows(t, "oldest", outermost(t, o.Oldest, points, d), slices.SortedFunc(maps.Values(first), cmpKey))
 		}
 		want := slices.SortedFunc(maps.Values(last), cmpKey)
 		equalRows(t, "latest", latest(t, h.Source, points, d), want)

@@ -259,13 +259,23 @@ func (s *Source) Summaries(ctx context.Context, points []int32, f func(id int32,
 
 // Latest implements source.Latester.
 func (s *Source) Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
-	const newest = "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ? AND " +
-		source.HoldsSample + " ORDER BY timestamp DESC LIMIT 1"
-	return s.read(ctx, "find the latest samples", func(c *conn, _ *source.Tables) error {
+	return s.outermost(ctx, "find the latest samples", "DESC", points, days, f)
+}
+
+// Oldest implements source.Oldester.
+func (s *Source) Oldest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
+	return s.outermost(ctx, "find the oldest samples", "ASC", points, days, f)
+}
+
+// outermost calls f with the first sample of each point in an order of time.
+func (s *Source) outermost(ctx context.Context, doing, order string, points []int32, days utc.Days, f func(*sample.Batch) error) error {
+	first := "SELECT timestamp, value, quality, flags FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ? AND " +
+		source.HoldsSample + " ORDER BY timestamp " + order + " LIMIT 1"
+	return s.read(ctx, doing, func(c *conn, _ *source.Tables) error {
 		b := &c.batch
 		b.Reset()
 		for _, id := range points {
-			if err := query(c, newest, func(st *sqlite.Stmt) error {
+			if err := query(c, first, func(st *sqlite.Stmt) error {
 				value := sample.Null
 				if st.ColumnType(1) != sqlite.TypeNull {
 					value = st.ColumnFloat(1)
