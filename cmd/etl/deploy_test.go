@@ -35,6 +35,8 @@ func deployFile(t *testing.T, name string) string {
 	return string(data)
 }
 
+var someSteps = []schedule.Step{{Name: "archive"}, {Name: "verify"}}
+
 // oneNight gives m a night of which a bit of everything happened.
 func oneNight(m *nightMetrics, now time.Time) {
 	m.event(schedule.Waiting{Next: now})
@@ -91,11 +93,15 @@ func TestNightMetrics(t *testing.T) {
 	var repeated fault.Counter
 	repeated.Count(fault.Retry{})
 	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, &repeated)
+	m.expect(someSteps)
 	h := m.handler()
 	if code, body := scrape(t, h, "/healthz"); code != 200 || !strings.Contains(body, `"ok":true`) {
 		t.Errorf("before the first night: %d %s", code, body)
 	}
 	_, text := scrape(t, h, "/metrics")
+	if got, ok := values(t, text)[`etl_failures_total{command="verify"}`]; !ok || got != 0 {
+		t.Error("the first failure would be no increase")
+	}
 	if got := values(t, text); got["etl_backlog_point_days"] == got["etl_backlog_point_days"] {
 		t.Errorf("a backlog of %g is known before anything was looked at", got["etl_backlog_point_days"])
 	}
@@ -157,6 +163,7 @@ func TestNightMetrics(t *testing.T) {
 func TestMetricsExist(t *testing.T) {
 	var repeated fault.Counter
 	m := newNightMetrics(time.Now, time.Hour, &repeated)
+	m.expect(someSteps)
 	oneNight(m, time.Now())
 	_, text := scrape(t, m.handler(), "/metrics")
 	have := make(map[string]bool)

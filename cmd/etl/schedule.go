@@ -165,6 +165,7 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	}
 	log := a.nightLog()
 	metrics := newNightMetrics(c.clock(), time.Duration(c.maxAge), &a.retries)
+	metrics.expect(steps)
 	lines := &jobs.NightLog{Open: c.opener(a), Warn: func(format string, args ...any) { a.warn(fmt.Sprintf(format, args...)) }}
 	s, err := schedule.New(schedule.Options{
 		Cron: cron, Steps: steps, Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),

@@ -10,7 +10,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -276,5 +278,25 @@ func (p *place) awaitFiles(glob string, n int) {
 		if time.Now().After(end) {
 			p.t.Fatalf("only %d files", len(p.files(glob)))
 		}
+	}
+}
+
+func (p *place) files(glob string) []string {
+	p.t.Helper()
+	found, err := filepath.Glob(filepath.Join(p.dir, glob))
+	p.must(err)
+	return found
+}
+
+// flipFile changes a byte in the middle of a file.
+func flipFile(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 0x40
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
