@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"etl/internal/cost"
 	"etl/internal/fault"
 	"etl/internal/monthfile"
 	"etl/internal/object"
@@ -359,13 +360,6 @@ func (p *part) marks(ctx context.Context, l source.Ledger) (map[source.Slice]sou
 	return marks, err
 }
 
-// What D1 charges for a row written and a row read, beyond what is
-// included in a plan: 1.00 and 0.001 dollars a million.
-const (
-	dollarsWritten = 1.00 / 1e6
-	dollarsRead    = 0.001 / 1e6
-)
-
 // Estimate is what a job is expected to ask of the hot tier.
 type Estimate struct {
 	// RowsWritten are rows, index entries and entries of the ledger, as D1 bills
@@ -385,7 +379,7 @@ type Estimate struct {
 type Pace struct{ Rate, Burst float64 }
 
 func (e *Estimate) finish(p Pace) {
-	e.Dollars = float64(e.RowsWritten)*dollarsWritten + float64(e.RowsRead)*dollarsRead
+	e.Dollars = cost.Cloudflare().Rows(float64(e.RowsRead), float64(e.RowsWritten))
 	if p.Rate > 0 {
 		e.Minutes = max(0, float64(e.Requests)-p.Burst) / p.Rate / 60
 	}

@@ -201,9 +201,9 @@ type broken struct {
 }
 
 // Verify proves that the cold tier holds what its manifests say, and, on
-// request, what the source has. But for the marks that Revoke takes back it
-// writes nothing. It lists every finding; the error is nil unless it could not be
-// carried out.
+// request, what the source has. But for the marks that Revoke takes back, and the
+// line of a verification of all months and points in Env.Journal, it writes nothing. It
+// lists every finding; the error is nil unless it could not be carried out.
 //
 // What does not fit together is read again, manifest and object, before it is a
 // finding, so that a job that is running raises no alarm.
@@ -215,6 +215,7 @@ func Verify(ctx context.Context, env Env, o VerifyOptions) (VerifyReport, error)
 		return v.report, err
 	}
 	err := v.all(ctx)
+	v.log(ctx, start, err)
 	slices.SortStableFunc(v.report.Findings, func(a, b Finding) int {
 		last := func(f Finding) int { // a mark's finding follows what it follows from
 			if f.Code == "mark" {
@@ -227,6 +228,44 @@ func Verify(ctx context.Context, env Env, o VerifyOptions) (VerifyReport, error)
 	v.report.Billed = env.Billed()
 	v.report.Elapsed = env.Now().Sub(start).Seconds()
 	return v.report, err
+}
+
+// verifying is the command of a verification in the log of runs.
+const verifying = "verify"
+
+// log leaves a line in the log of runs, for status to tell when all was last found
+// whole: done, or partial with findings, or failed where archived samples can not be
+// read. The verification of a part says nothing of the rest, so it is not logged; nor
+// is one that somebody broke off. That it can not be logged is a warning.
+func (v *verifier) log(ctx context.Context, start time.Time, err error) {
+	if v.env.Journal == nil || v.opts.Days != (utc.Days{}) || !v.opts.Points.All() || ctx.Err() != nil {
+		return
+	}
+	run := source.Run{ID: newRunID(start), Command: verifying, Status: "done", Started: start, Finished: v.env.Now(),
+		Records: v.report.Samples, Files: v.report.FilesRead, Bytes: v.report.Read}
+	notices, damaged := 0, 0
+	for _, f := range v.report.Findings {
+		switch f.Severity {
+		case Notice:
+			notices++
+		case Damaged:
+			damaged++
+		}
+	}
+	if notices+damaged > 0 {
+		run.Status, run.Error = "partial", fmt.Sprintf("%d damaged, %d other findings", damaged, notices)
+	}
+	if damaged > 0 {
+		run.Status = "failed"
+	}
+	if err != nil {
+		run.Status, run.Error = "failed", err.Error()
+	}
+	lctx, cancel := context.WithTimeout(ctx, logTime)
+	defer cancel()
+	if err := v.env.Journal.Log(lctx, run); err != nil {
+		v.env.notify(Warning{fmt.Sprintf("the verification was not logged in archive_state: %v", err)})
+	}
 }
 
 func (v *verifier) all(ctx context.Context) error {

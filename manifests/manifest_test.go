@@ -18,6 +18,7 @@ import (
 
 	"etl/internal/fault"
 	"etl/internal/object"
+	"etl/internal/object/dir"
 	"etl/internal/sample"
 	"etl/internal/utc"
 )
@@ -320,4 +321,58 @@ func BenchmarkEncode(b *testing.B) {
 	for b.Loop() {
 		Encode(m)
 	}
+}
+
+// LoadTotals says what Load says, of own and of other layouts, damaged or not.
+func TestLoadTotals(t *testing.T) {
+	month, err := utc.ParseMonth("2024-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LoadTotals(t.Context(), store, month); err != nil || got != (Totals{}) {
+		t.Errorf("of no manifest: %+v, %v", got, err)
+	}
+	days := sample.NewDayCounts(month)
+	days[3] = 0
+	days[4] = 0
+	m := newManifest(month, "c", []Entry{{ID: 1, Name: `a",` + "\n" + `"points":[`, Days: days}, {ID: 2, Name: "b", Days: days}})
+	own := Encode(m)
+	quick := 0
+	check := func(what string, data []byte) {
+		t.Helper()
+		if _, err := store.Put(t.Context(), KeyOf(month), data, object.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		full, _, wantErr := Load(t.Context(), store, month)
+		got, err := LoadTotals(t.Context(), store, month)
+		if (err == nil) != (wantErr == nil) || fault.KindOf(err) != fault.KindOf(wantErr) || err == nil && got != full.Totals {
+			t.Errorf("%s: %+v, %v; Load says %v", what, got, err, wantErr)
+		}
+		if _, ok := head(month, data); ok {
+			quick++
+		}
+	}
+	check("own layout", own)
+	if quick != 1 {
+		t.Error("the own layout is decoded in full")
+	}
+	var other bytes.Buffer
+	if err := json.Indent(&other, own, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	check("another layout", other.Bytes())
+	check("another month's", bytes.Replace(own, []byte("2024-01"), []byte("2024-02"), 1))
+	for i := range own { // each byte, changed and cut off
+		damaged := slices.Clone(own)
+		damaged[i] ^= 1
+		check(fmt.Sprintf("byte %d changed", i), damaged)
+		if i%16 == 0 {
+			check(fmt.Sprintf("%d bytes", i), own[:i])
+		}
+	}
+	check("nothing", nil)
 }

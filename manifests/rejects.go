@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"etl/internal/fault"
 	"etl/internal/object"
@@ -105,6 +106,24 @@ func mendRejects(ctx context.Context, store object.Store, key object.Key, data [
 		err = nil // another run did the same, or the next one does
 	}
 	return err
+}
+
+// CountRejects counts the objects of rejects and tells when the newest was written, by
+// listing them alone.
+func CountRejects(ctx context.Context, store object.Store) (files int64, newest time.Time, err error) {
+	for a, err := range store.List(ctx, rejectsPrefix) {
+		if err != nil {
+			return 0, time.Time{}, fmt.Errorf("list rejects: %w", err)
+		}
+		if !strings.HasSuffix(string(a.Key), ".jsonl") {
+			continue
+		}
+		files++
+		if a.Modified.After(newest) {
+			newest = a.Modified
+		}
+	}
+	return files, newest, nil
 }
 
 // RejectFile is one object of rejects.

@@ -37,6 +37,8 @@ var settings = []config.Setting{
 	{Name: "cache"}, {Name: "cache-size"}, {Name: "max-bytes"}, {Name: "max-hot-rows"},
 	{Name: "cron"}, {Name: "listen"}, {Name: "heartbeat-url", Secret: true}, {Name: "webhook-url", Secret: true},
 	{Name: "no-state"}, {Name: "extract-workers"}, {Name: "write-workers"}, {Name: "memory"}, {Name: "codec"}, {Name: "hot-window"}, {Name: "grace"}, {Name: "now"},
+	{Name: "limit-size"}, {Name: "limit-days-left"}, {Name: "limit-freshness"}, {Name: "limit-quality"}, {Name: "limit-success"},
+	{Name: "limit-lag"}, {Name: "limit-backlog"}, {Name: "limit-late"}, {Name: "limit-verify"}, {Name: "quality-looks"},
 }
 
 // fitting are the defaults that depend on the kind of a place.

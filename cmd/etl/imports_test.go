@@ -15,7 +15,7 @@ import (
 // `go list` in a child stays cached and green.
 var layers = [][]string{
 	{"internal/utc", "internal/fault", "internal/timing", "sql"},
-	{"internal/sample", "internal/cloudflare", "internal/schedule", "internal/notify"},
+	{"internal/sample", "internal/cloudflare", "internal/cost", "internal/schedule", "internal/notify"},
 	{"internal/monthfile", "internal/object", "internal/source"},
 	{"internal/tiers"},
 	{"internal/object/dir", "internal/object/s3", "internal/source/sqlite", "internal/source/d1", "internal/source/files", "internal/fleet", "manifests", "internal/config"},

@@ -142,6 +142,8 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
   etl archive                                       # the nightly job
   etl schedule                                      # the same and verify as a service, each night
   etl verify    --deep                              # prove that the archive is whole
+  etl status                                        # how both tiers stand, and what to do
+  etl cost                                          # what it takes of D1 and R2, in dollars
   etl repair    --dry-run                           # what of it could be mended, and how
   etl audit     --last 7d                           # every gap, and what is missing
   etl replicate --to file:/mnt/backup/archive       # a copy elsewhere
@@ -180,7 +182,7 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 		}
 		a.onInterrupt(cmd, args)
 	}
-	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.audit(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.query(), a.shell(), a.views(), a.cache(), a.schedule(), a.config(), a.demo(), a.version())
+	root.AddCommand(a.migrate(), a.archive(), a.backfill(), a.rearchive(), a.verify(), a.repair(), a.audit(), a.replicate(), a.restore(), a.prune(), a.points(), a.rejects(), a.status(), a.cost(), a.query(), a.shell(), a.views(), a.cache(), a.schedule(), a.config(), a.demo(), a.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	usage(root)

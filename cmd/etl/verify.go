@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -37,7 +38,10 @@ archive takes it, else a finding. A row that only the archive has is none.
 
 --sample 10% looks at another tenth of the month files each day, and in 10 days at
 all of them. --revoke takes back the ledger's marks of days that are not whole, so
-that nothing trims their last copy; that is all that verify ever writes.
+that nothing trims their last copy; that is all that verify ever writes, but for its
+line in the log of runs: where a source with a ledger is set, a verification of all
+months and points leaves one, which etl status reads (not with --no-state, nor if
+--store on the command line names another store than the source's own).
 
 What does not fit together is read again before it is a finding, so a running
 archive raises no alarm. A file newer than its manifest is "info" for an hour.
@@ -54,6 +58,7 @@ samples can not be read.`,
 	}
 	p.addSource(cmd)
 	p.addStore(cmd)
+	p.addNoState(cmd)
 	s.add(cmd)
 	addPoints(cmd, &o.Points)
 	f := cmd.Flags()
@@ -76,6 +81,7 @@ samples can not be read.`,
 		if strings.HasPrefix(p.source, "d1:") {
 			o.ExtractWorkers = 1 // D1 runs one query at a time
 		}
+		source := p.source
 		if o.Points.Group == "" && o.Against == "" && !o.Revoke {
 			p.source, p.noSource = "", true
 		}
@@ -86,6 +92,11 @@ samples can not be read.`,
 		defer done()
 		if o.Days, err = s.filter(env); err != nil {
 			return err
+		}
+		if cmd.Flags().Changed("store") && !cmd.Flags().Changed("source") {
+			env.Journal = nil // of another store: the log is about the source's own
+		} else if env.Source == nil && o.Days == (utc.Days{}) && o.Points.All() {
+			defer p.openJournal(cmd.Context(), source, &env)()
 		}
 		var stop func()
 		env.Notify, stop = a.watch("verify")
@@ -101,6 +112,28 @@ samples can not be read.`,
 		return err // what was found until then is told all the same
 	}
 	return cmd
+}
+
+// openJournal opens the log of runs of a source for a job that needs nothing else of
+// it. A source that can not be opened is only warned of.
+func (p *places) openJournal(ctx context.Context, source string, env *jobs.Env) (done func()) {
+	done = func() {}
+	if source == "" || p.noState {
+		return done
+	}
+	p.source = source
+	src, err := p.openSource(1, false)
+	if err == nil {
+		done = func() { src.Close() }
+		info, ierr := src.Info(ctx)
+		if err = ierr; info.Ledger {
+			env.Journal = src
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		p.app.warn(fmt.Sprintf("this verification is not logged: %v", err))
+	}
+	return done
 }
 
 func printVerify(w io.Writer, r jobs.VerifyReport, finished bool) {

@@ -51,15 +51,35 @@ func (b *bench) all(ctx context.Context) error {
 	// files of one run would slow the next, whosever it is.
 	defer os.RemoveAll(runs)
 
-	if b.part != "query" {
-		if err := b.archiving(ctx); err != nil {
+	for _, p := range parts {
+		if b.part != "all" && b.part != p.name {
+			continue
+		}
+		if err := p.run(b, ctx); err != nil {
 			return err
 		}
 	}
-	if b.part != "archive" {
-		return b.queries(ctx)
-	}
 	return nil
+}
+
+// parts are what can be measured alone, in their order.
+var parts = []struct {
+	name string
+	run  func(*bench, context.Context) error
+}{
+	{"archive", (*bench).archiving},
+	{"query", (*bench).queries},
+	{"operate", (*bench).operate},
+}
+
+// isPart reports whether there is such a part, or it is all.
+func isPart(name string) bool {
+	for _, p := range parts {
+		if p.name == name {
+			return true
+		}
+	}
+	return name == "all"
 }
 
 // archiving measures the jobs that fill the cold tier, and what it then takes.

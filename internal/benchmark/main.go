@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&c.md, "md", "docs/benchmarks.md", "write the results here; with -quick only if given")
 	fs.StringVar(&c.sets, "sets", "../shared/data", "folder of real data sets, NAME.csv.gz")
 	fs.StringVar(&c.versitygw, "versitygw", ".servers/versitygw", "the S3 server's binary, which make servers installs")
-	fs.StringVar(&c.part, "part", "all", "all, or archive or query alone")
+	fs.StringVar(&c.part, "part", "all", "all, or one alone: archive, query, operate")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			c.md = ""
 		}
 	}
-	if fs.NArg() > 0 || c.points < 1 || c.days < 2 || c.days > 30 || c.part != "all" && c.part != "archive" && c.part != "query" {
+	if fs.NArg() > 0 || c.points < 1 || c.days < 2 || c.days > 30 || !isPart(c.part) {
 		fs.Usage()
 		return errors.New("want at least 1 point, 2 to 30 days, a part that there is, and no further arguments")
 	}

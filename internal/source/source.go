@@ -325,3 +325,39 @@ type Summarizer interface {
 	// Summaries calls f for each given point, ascending.
 	Summaries(ctx context.Context, points []int32, f func(id int32, s Summary)) error
 }
+
+// Gauger measures the hot tier by seeks, never by a scan (a type assertion finds it).
+type Gauger interface {
+	// Size is how many bytes the database takes, tables that are not fit to be
+	// read included.
+	Size(context.Context) (int64, error)
+
+	// Marked calls f for each point that has marks on the days, at most MaxBits of
+	// them, ascending: bit i is set if the i-th day is Marked or Trimmed. It costs a
+	// row for each mark.
+	Marked(ctx context.Context, points []int32, days utc.Days, f func(id int32, days uint64)) error
+
+	// Quality looks at the reading in force of each point at perPoint instants
+	// (QualityInstant), 1 to MaxInstants, of [from, to), in milliseconds: the newest row
+	// from then back to from. It calls f for each point, ascending, with how many of
+	// them there are, and how many have a quality below 192. It costs a seek for each.
+	Quality(ctx context.Context, points []int32, from, to int64, perPoint int, f func(id int32, looked, bad int)) error
+}
+
+const (
+	// MaxBits is how many days Marked takes: as many bits as an INTEGER has that is not
+	// negative.
+	MaxBits = 63
+	// MaxInstants is how many instants Quality looks at: D1's answers have 100 columns
+	// at most.
+	MaxInstants = 96
+)
+
+// QualityInstant is the k-th of n instants in [from, to) at which Quality looks at a
+// point: one in each n-th part, at a place in it that differs from point to point, so
+// that together they cover the span evenly. 40503 is odd and near 65536 times the golden
+// ratio, which spreads ids that follow each other.
+func QualityInstant(id int32, k, n int, from, to int64) int64 {
+	step := (to - from) / int64(n)
+	return from + int64(k)*step + (int64(id)*40503&65535)*step>>16
+}

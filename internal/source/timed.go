@@ -19,8 +19,10 @@ type Database interface {
 	Registrar
 	Grouper
 	Latester
+	Oldester
 	Historian
 	Summarizer
+	Gauger
 }
 
 // Timed returns a source that records how long the calls of db take; db itself if
@@ -73,6 +75,11 @@ func (t *timed) Read(ctx context.Context, q Query, f func(*sample.Batch) error) 
 func (t *timed) Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
 	defer t.rec.End(timing.SourceRead, time.Now())
 	return t.Database.Latest(ctx, points, days, f)
+}
+
+func (t *timed) Oldest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
+	defer t.rec.End(timing.SourceRead, time.Now())
+	return t.Database.Oldest(ctx, points, days, f)
 }
 
 func (t *timed) Count(ctx context.Context, q Query) (map[int32]int64, error) {
@@ -133,6 +140,21 @@ func (t *timed) Runs(ctx context.Context) ([]Run, error) {
 func (t *timed) Summaries(ctx context.Context, points []int32, f func(int32, Summary)) error {
 	defer t.rec.End(timing.SourceOther, time.Now())
 	return t.Database.Summaries(ctx, points, f)
+}
+
+func (t *timed) Size(ctx context.Context) (int64, error) {
+	defer t.rec.End(timing.SourceOther, time.Now())
+	return t.Database.Size(ctx)
+}
+
+func (t *timed) Marked(ctx context.Context, points []int32, days utc.Days, f func(int32, uint64)) error {
+	defer t.rec.End(timing.SourceOther, time.Now())
+	return t.Database.Marked(ctx, points, days, f)
+}
+
+func (t *timed) Quality(ctx context.Context, points []int32, from, to int64, perPoint int, f func(int32, int, int)) error {
+	defer t.rec.End(timing.SourceOther, time.Now())
+	return t.Database.Quality(ctx, points, from, to, perPoint, f)
 }
 
 func (t *timed) Group(ctx context.Context, name string) ([]int32, error) {

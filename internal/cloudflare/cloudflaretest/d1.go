@@ -120,9 +120,18 @@ func (d *database) authorize(a sqlite.Action) sqlite.AuthResult {
 }
 
 // changes is how many rows were changed since the file was opened.
-func (d *database) changes() int64 {
+func (d *database) changes() int64 { return d.number("SELECT total_changes()") }
+
+// size is how many bytes the database takes.
+func (d *database) size() int64 {
+	d.own = true // D1 lets nobody ask so
+	defer func() { d.own = false }()
+	return d.number("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+}
+
+func (d *database) number(query string) int64 {
 	var n int64
-	st, _, err := d.conn.PrepareTransient("SELECT total_changes()")
+	st, _, err := d.conn.PrepareTransient(query)
 	if err == nil {
 		if _, err = st.Step(); err == nil {
 			n = st.ColumnInt64(0)
@@ -250,7 +259,7 @@ func (d *database) statement(b []byte, q query, raw bool, maxRows int) (_ []byte
 	meta, err := json.Marshal(map[string]any{
 		"served_by": "cloudflaretest", "served_by_region": "WEUR", "served_by_primary": true,
 		"duration": float64(time.Since(start).Microseconds()) / 1000,
-		"changes":  changed, "last_row_id": d.conn.LastInsertRowID(), "changed_db": changed > 0, "size_after": 8192,
+		"changes":  changed, "last_row_id": d.conn.LastInsertRowID(), "changed_db": changed > 0, "size_after": d.size(),
 		"rows_read": rows, "rows_written": changed,
 	})
 	if err != nil {

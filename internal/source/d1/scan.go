@@ -472,6 +472,7 @@ type answer struct {
 	lastRowID             int64
 	rowsRead, rowsWritten int64   // as billed
 	duration              float64 // milliseconds that D1 took
+	size                  int64   // of the database in bytes
 }
 
 // readAnswers reads the answers of n statements, rows and all.
@@ -648,6 +649,8 @@ func (s *scanner) meta(a *answer) error {
 			a.rowsRead = n
 		case "rows_written":
 			a.rowsWritten = n
+		case "size_after":
+			a.size = n
 		case "duration":
 			a.duration, _ = v.(float64)
 			a.duration += float64(n)
