@@ -3,6 +3,7 @@ GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
 # DuckDB's Arrow interface is behind this build tag; without it the program does not compile.
 TAGS    := duckdb_arrow
 VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
@@ -18,7 +19,7 @@ FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/month
 FUZZTIME ?= 4s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz servers integration faults reliability live bench bench-quick check
+.PHONY: help build demo test fuzz servers integration faults reliability live deploy bench bench-quick check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,10 @@ reliability: ## run every proof at its thorough size, fuzzing included, and writ
 
 live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
 	$(GO) test -count=1 -timeout 25m -v -tags $(TAGS),integration -run '^TestLive$$' ./cmd/etl
+
+deploy: ## check the Kubernetes manifests with Kubernetes' own types and the CI workflow with actionlint
+	cd deploy/kubernetes && $(GO) test -count=1 ./...
+	$(GO) run $(ACTIONLINT) deploy/ci/nightly.yml
 
 bench: build ## measure the whole job beside DuckDB and write docs/benchmarks.md (about 40 min the first time, 15 GB in ./bench)
 	$(GO) run -tags $(TAGS) ./internal/benchmark -etl bin/etl -dir bench -md docs/benchmarks.md

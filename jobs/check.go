@@ -37,7 +37,7 @@ func (m *monthRun) check(ctx context.Context, items []checkItem) ([]source.Slice
 	g.SetLimit(m.opts.WriteWorkers)
 	for _, part := range parts {
 		g.Go(func() error {
-			dec := monthfile.NewDecoder()
+			dec := monthfile.NewDecoder().Timed(m.env.Timing)
 			var rows sample.Series
 			for _, it := range part {
 				if gctx.Err() != nil {

@@ -17,6 +17,7 @@ import (
 	"etl/internal/monthfile"
 	"etl/internal/sample"
 	"etl/internal/source"
+	"etl/internal/timing"
 	"etl/internal/utc"
 	"etl/manifests"
 )
@@ -386,6 +387,7 @@ func (m *monthRun) send(ctx context.Context, w *work) error {
 		samples += 2 * (w.base.Samples + samples) // the old series and the merged one
 	}
 	w.weight = min(m.opts.Memory, max(1, samples)*sample.RowBytes)
+	defer m.env.Timing.End(timing.WaitRoom, m.env.Timing.Start())
 	if err := m.budget.Acquire(ctx, w.weight); err != nil {
 		return err
 	}
@@ -400,7 +402,12 @@ func (m *monthRun) send(ctx context.Context, w *work) error {
 // write takes points from the queue until it ends.
 func (m *monthRun) write(ctx context.Context) error {
 	wr := newWriter(m)
-	for w := range m.queue {
+	for idle := m.env.Timing.Start(); ; idle = m.env.Timing.Start() {
+		w, more := <-m.queue
+		m.env.Timing.End(timing.WaitWork, idle)
+		if !more {
+			break
+		}
 		if m.dead() == nil && ctx.Err() == nil {
 			m.one(ctx, wr, w)
 		}

@@ -17,6 +17,7 @@ import (
 	"etl/internal/fault"
 	"etl/internal/object"
 	"etl/internal/source"
+	"etl/internal/timing"
 	"etl/internal/utc"
 )
 
@@ -38,6 +39,8 @@ type Env struct {
 	Stop <-chan struct{}
 	// Notify receives the events of the job, one at a time. It may be nil.
 	Notify func(Event)
+	// Timing records where the time goes, nil for not at all.
+	Timing *timing.Recorder
 }
 
 func (e *Env) notify(ev Event) {

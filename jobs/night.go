@@ -13,6 +13,8 @@ import (
 	"etl/internal/fault"
 	"etl/internal/schedule"
 	"etl/internal/source"
+	"etl/internal/tiers"
+	"etl/internal/utc"
 )
 
 // Opener opens the places for one step of a night: it is asked anew for each try,
@@ -98,6 +100,40 @@ func VerifyStep(open Opener, o VerifyOptions) schedule.Step {
 		return out
 	}
 	return step
+}
+
+// AuditOpener opens the places for an audit, and what reads both tiers.
+type AuditOpener func(ctx context.Context, step string) (env Env, r tiers.Reader, done func(), err error)
+
+// AuditStep looks for gaps in the last complete day, of which o has no days. What it
+// finds halts nothing.
+func AuditStep(open AuditOpener, o AuditOptions) schedule.Step {
+	return schedule.Step{Name: "audit", Run: func(ctx context.Context, _ schedule.Night) schedule.Outcome {
+		env, reader, done, err := open(ctx, "audit")
+		if err != nil {
+			return failedStep(ctx, err)
+		}
+		defer done()
+		ctx, end := untilStopped(ctx, env.Stop)
+		defer end()
+		o := o
+		o.Zone = cmp.Or(o.Zone, time.UTC)
+		last := firstIncomplete(env.Now(), Grace)
+		o.Days = utc.Days{From: last - 1, To: last}
+		r, err := Audit(ctx, env, reader, o)
+		if err != nil {
+			return failedStep(ctx, err)
+		}
+		out := outcome(r.ExitCode(), nil, r.Failed)
+		c := r.Coverage
+		out.Summary = fmt.Sprintf("%s: %d points, %d samples, %d missing, %d gaps", last-1, c.Points, c.Present, c.Missing-c.Known, c.Gaps)
+		if out.State == schedule.Findings {
+			out.Found = c.Gaps
+			out.Error = fmt.Sprintf("%d gaps, about %d samples missing on %s, the longest %s", c.Gaps, c.Missing-c.Known, last-1, time.Duration(c.LongestGap)*time.Millisecond)
+			out.Hint = fmt.Sprintf("`etl audit --day %s` lists them; --known names outages that are acknowledged", last-1)
+		}
+		return out
+	}}
 }
 
 // PruneStep frees the source of days that are safely archived. It needs an

@@ -369,7 +369,7 @@ func (p *PrunePlan) estimate(ctx context.Context, env Env, looks []monthShares) 
 	}
 	e := &p.Estimate
 	var err error
-	if e.Alarms, err = alarmShare(ctx, newColdFiles(env.Store, p.opts.Workers, p.opts.Memory), looks); err != nil {
+	if e.Alarms, err = alarmShare(ctx, newColdFiles(env, p.opts.Workers, p.opts.Memory), looks); err != nil {
 		return err
 	}
 	rows := p.Rows
@@ -452,7 +452,7 @@ type pruning struct {
 // before it sets a file aside. The manifest is read once more before the delete all
 // the same: a file that was replaced since is left for the next run.
 func (p *PrunePlan) Run(ctx context.Context, env Env) (PruneReport, error) {
-	r := &pruning{env: env, plan: p, pruner: env.Source.(source.Pruner), files: newColdFiles(env.Store, p.opts.Workers, p.opts.Memory),
+	r := &pruning{env: env, plan: p, pruner: env.Source.(source.Pruner), files: newColdFiles(env, p.opts.Workers, p.opts.Memory),
 		start: env.Now(), deferred: make(deferrals)}
 	r.run = newRunID(r.start)
 	r.report = PruneReport{Command: "prune", Run: r.run, Failed: []Failure{}, Warnings: []string{}}

@@ -436,7 +436,7 @@ func (p *RepairPlan) files(ctx context.Context, env Env, m *monthRepair, chosen 
 	g, gctx := errgroup.WithContext(ctx)
 	for part := range slices.Chunk(entries, max(1, (len(entries)+p.o.Workers-1)/p.o.Workers)) {
 		g.Go(func() error {
-			dec, rows := monthfile.NewDecoder(), new(sample.Series)
+			dec, rows := monthfile.NewDecoder().Timed(env.Timing), new(sample.Series)
 			for _, e := range part {
 				if err := p.file(gctx, env, m, e, dec, rows, &mu, prog); err != nil {
 					return err
@@ -528,7 +528,7 @@ func (p *RepairPlan) unnamed(ctx context.Context, env Env, m *monthRepair, liste
 		named[m.man.Points[i].Path] = true
 	}
 	best := make(map[int32]*manifests.Entry)
-	dec, rows := monthfile.NewDecoder(), new(sample.Series)
+	dec, rows := monthfile.NewDecoder().Timed(env.Timing), new(sample.Series)
 	left := func(key object.Key, text string) {
 		if p.o.Points.All() {
 			p.Left = append(p.Left, Fix{Action: "left", Month: m.month.String(), Path: string(key), Text: text})

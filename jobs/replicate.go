@@ -710,7 +710,7 @@ func (r *replication) fetch(ctx context.Context, c *copied, e manifests.Entry) (
 			return nil, e, fault.Hint(fault.Errorf(fault.Corrupt, "%s: the manifest names this file, but it is not there", e.Path), "`etl repair --month %s` mends it; then replicate again", c.month)
 		}
 		var rows sample.Series
-		info, derr := monthfile.NewDecoder().Decode(data, &rows)
+		info, derr := monthfile.NewDecoder().Timed(r.env.Timing).Decode(data, &rows)
 		if derr != nil || info.PointID != e.ID || info.Month != c.month {
 			return nil, e, fault.Hint(fault.Errorf(fault.Corrupt, "%s: the bytes are not those that were archived", e.Path), "`etl repair --month %s` mends it; then replicate again", c.month)
 		}
@@ -726,7 +726,7 @@ func (r *replication) fetch(ctx context.Context, c *copied, e manifests.Entry) (
 // it lacks, or another point's file. What can not be read is set aside first.
 func (r *replication) mayOverwrite(ctx context.Context, m utc.Month, e manifests.Entry, key object.Key, data, old []byte) error {
 	var theirs, ours sample.Series
-	dec := monthfile.NewDecoder()
+	dec := monthfile.NewDecoder().Timed(r.env.Timing)
 	info, err := dec.Decode(old, &theirs)
 	if err != nil && unreadable(err) {
 		_, err := manifests.SetAside(ctx, r.to, key, old)

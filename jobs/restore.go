@@ -344,7 +344,7 @@ func (p *RestorePlan) estimate(ctx context.Context, env Env, looks []monthShares
 	}
 	e := &p.Estimate
 	var err error
-	if e.Alarms, err = alarmShare(ctx, newColdFiles(env.Store, p.opts.Workers, p.opts.Memory), looks); err != nil {
+	if e.Alarms, err = alarmShare(ctx, newColdFiles(env, p.opts.Workers, p.opts.Memory), looks); err != nil {
 		return err
 	}
 	parts := p.Samples/p.opts.chunk + p.PointDays/batchSlices + int64(len(p.Months))
@@ -420,7 +420,7 @@ type restoring struct {
 //
 // Running it again reads both tiers and writes only what is missing.
 func (p *RestorePlan) Run(ctx context.Context, env Env) (RestoreReport, error) {
-	r := &restoring{env: env, plan: p, to: env.Source.(source.Restorer), files: newColdFiles(env.Store, p.opts.Workers, p.opts.Memory),
+	r := &restoring{env: env, plan: p, to: env.Source.(source.Restorer), files: newColdFiles(env, p.opts.Workers, p.opts.Memory),
 		run: p.opts.ID, start: env.Now(), marks: env.Ledger != nil}
 	if r.run == "" {
 		r.run = newRunID(r.start)

@@ -17,6 +17,7 @@ import (
 	"etl/internal/object"
 	"etl/internal/sample"
 	"etl/internal/source"
+	"etl/internal/timing"
 	"etl/internal/utc"
 	"etl/manifests"
 )
@@ -116,10 +117,11 @@ type coldFiles struct {
 	workers int
 	budget  *semaphore.Weighted // of bytes of samples that are being decoded
 	memory  int64
+	rec     *timing.Recorder
 }
 
-func newColdFiles(store object.Store, workers int, memory int64) *coldFiles {
-	return &coldFiles{store, workers, semaphore.NewWeighted(memory), memory}
+func newColdFiles(env Env, workers int, memory int64) *coldFiles {
+	return &coldFiles{env.Store, workers, semaphore.NewWeighted(memory), memory, env.Timing}
 }
 
 // load reads the cold rows of the shares. What is wrong with a file is in its
@@ -130,7 +132,7 @@ func (c *coldFiles) load(ctx context.Context, m utc.Month, shares []share) (*par
 	n := max(1, min(c.workers, len(shares)))
 	for w := range n {
 		g.Go(func() error {
-			dec, rows := monthfile.NewDecoder(), new(sample.Series)
+			dec, rows := monthfile.NewDecoder().Timed(c.rec), new(sample.Series)
 			for i := w; i < len(shares); i += n {
 				f := &face{share: shares[i], point: shares[i].entry.ID}
 				p.faces[i] = f

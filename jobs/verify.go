@@ -444,7 +444,7 @@ func (v *verifier) each(ctx context.Context, entries []manifests.Entry, f func(c
 	})
 	for range min(v.opts.Workers, len(entries)) {
 		g.Go(func() error {
-			dec, rows := monthfile.NewDecoder(), new(sample.Series)
+			dec, rows := monthfile.NewDecoder().Timed(v.env.Timing), new(sample.Series)
 			for e := range next {
 				if err := f(gctx, e, dec, rows); err != nil {
 					return err
@@ -656,7 +656,7 @@ func (v *verifier) inspect(data []byte) (monthfile.Info, error) {
 	if !v.opts.Deep {
 		return monthfile.Inspect(data)
 	}
-	return v.decode(monthfile.NewDecoder(), data, new(sample.Series))
+	return v.decode(monthfile.NewDecoder().Timed(v.env.Timing), data, new(sample.Series))
 }
 
 // manySamples is from where on one file is decoded at a time, and its memory given

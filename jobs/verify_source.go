@@ -155,7 +155,7 @@ func (c *comparison) run(ctx context.Context, batches []batch) error {
 	compare, cctx := errgroup.WithContext(ctx)
 	for range c.opts.Workers {
 		compare.Go(func() error {
-			dec, cold := monthfile.NewDecoder(), new(sample.Series)
+			dec, cold := monthfile.NewDecoder().Timed(c.env.Timing), new(sample.Series)
 			for h := range c.queue {
 				many := c.man.Entry(h.point).Samples > manySamples
 				if many {
@@ -279,7 +279,7 @@ func (c *comparison) count(ctx context.Context, points []int32, days utc.Days) e
 			}
 		}
 	}
-	dec, cold := monthfile.NewDecoder(), new(sample.Series)
+	dec, cold := monthfile.NewDecoder().Timed(c.env.Timing), new(sample.Series)
 	for _, id := range slices.Sorted(maps.Keys(more)) {
 		if err := c.again(ctx, id, more[id], dec, cold); err != nil {
 			return err

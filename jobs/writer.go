@@ -15,6 +15,7 @@ import (
 	"etl/internal/object"
 	"etl/internal/sample"
 	"etl/internal/source"
+	"etl/internal/timing"
 	"etl/internal/utc"
 	"etl/manifests"
 )
@@ -35,7 +36,7 @@ type writer struct {
 }
 
 func newWriter(m *monthRun) *writer {
-	return &writer{m: m, enc: monthfile.NewEncoder(monthfile.Options{Codec: m.opts.Codec}), dec: monthfile.NewDecoder()}
+	return &writer{m: m, enc: monthfile.NewEncoder(monthfile.Options{Codec: m.opts.Codec}), dec: monthfile.NewDecoder().Timed(m.env.Timing)}
 }
 
 // result is what became of a point.
@@ -93,7 +94,9 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 			}
 		}
 		w.merged.Reset()
+		start := w.m.env.Timing.Start()
 		w.merged, res.delta = sample.Merge(w.merged, old, *k.fresh, w.m.mp.Month, k.replace&^rejectedDays(w.m.mp.Month, k.rejects))
+		w.m.env.Timing.End(timing.Merge, start)
 		changed := res.delta.Changed()
 		if k.mend != nil {
 			if base.info == nil && (k.base == nil || k.base.Path == "") && w.merged.Len() == 0 {
@@ -115,7 +118,9 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 				info.Days[i] = 0 // archived empty, as the copy says
 			}
 		}
+		start = w.m.env.Timing.Start()
 		data, facts, err := w.enc.Encode(w.out[:0], info, &w.merged)
+		w.m.env.Timing.End(timing.Encode, start)
 		if err != nil {
 			return result{}, err
 		}

@@ -109,7 +109,7 @@ func (p *places) checkToken(ctx context.Context, r *checks) {
 func (p *places) checkSource(ctx context.Context, r *checks) {
 	const read, tables, clock, write = "source: read", "source: tables", "source: clock", "source: write"
 	var (
-		src     hot
+		src     source.Database
 		pending []string
 		info    source.Info
 	)

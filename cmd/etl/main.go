@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"etl/internal/fault"
+	"etl/internal/source"
+	"etl/internal/timing"
 )
 
 func main() {
@@ -62,6 +64,11 @@ type app struct {
 	warnings warnings
 	// retries counts the requests that were sent again.
 	retries fault.Counter
+	// timings asks for the table of where the time went, rec records it (nil
+	// without), told says that it was given as JSON; billed is what D1 bills.
+	timings, told bool
+	rec           *timing.Recorder
+	billed        func() source.Usage
 	// code is the exit code of a command that ran to its end.
 	code int
 }
@@ -81,6 +88,7 @@ func run(ctx, stop context.Context, args []string, getenv func(string) string, s
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	a.printTimings()
 	switch {
 	case err == nil:
 		return a.code
@@ -168,7 +176,13 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
-	root.PersistentPreRun = a.onInterrupt
+	root.PersistentFlags().BoolVar(&a.timings, "timings", false, "print where the time went, on standard error; with --json as its field timings")
+	root.PersistentPreRun = func(cmd *cobra.Command, args []string) {
+		if a.timings {
+			a.rec = timing.New()
+		}
+		a.onInterrupt(cmd, args)
+	}
 	root.AddCommand(
 		a.migrate(),
 		a.archive(),

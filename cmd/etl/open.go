@@ -25,16 +25,6 @@ import (
 	"etl/jobs"
 )
 
-// hot is what every source that is a database offers.
-type hot interface {
-	source.Source
-	source.Ledger
-	source.Migrator
-	source.Registrar
-	source.Grouper
-	source.Summarizer
-}
-
 // opened is what a command has opened of its places.
 type opened struct {
 	app *app
@@ -47,7 +37,7 @@ type opened struct {
 }
 
 // openSource opens the hot tier. create makes a database file that does not exist.
-func (p *places) openSource(readers int, create bool) (hot, error) {
+func (p *places) openSource(readers int, create bool) (source.Database, error) {
 	if p.source == "" {
 		return nil, p.none("source", "no source: where is the hot tier?",
 			"give --source d1://DATABASE_ID or sqlite:PATH, set ETL_SOURCE, or write `source: sqlite:PATH` into etl.yaml; --wrangler wrangler.jsonc takes a Worker's; `etl demo` makes one to try")
@@ -57,7 +47,11 @@ func (p *places) openSource(readers int, create bool) (hot, error) {
 		return nil, err
 	}
 	if u.Kind == "sqlite" {
-		return sqlite.Open(u.Path, sqlite.Options{Readers: readers, ReadOnly: p.noState, Create: create, Now: p.clock()})
+		s, err := sqlite.Open(u.Path, sqlite.Options{Readers: readers, ReadOnly: p.noState, Create: create, Now: p.clock()})
+		if err != nil {
+			return nil, err
+		}
+		return source.Timed(s, p.app.rec), nil
 	}
 	c, err := p.api(p.source)
 	if err != nil {
@@ -67,7 +61,9 @@ func (p *places) openSource(readers int, create bool) (hot, error) {
 	if !p.now.IsZero() {
 		o.Now = p.clock()
 	}
-	return d1.Open(c.Database(u.ID), o), nil
+	s := d1.Open(c.Database(u.ID), o)
+	p.app.billed = s.Usage
+	return source.Timed(s, p.app.rec), nil
 }
 
 // hasSource reports whether a source is configured, be it wrongly.
@@ -110,7 +106,7 @@ func (p *places) api(place string) (*cloudflare.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := cloudflare.Options{URL: p.url, Rate: float64(p.rate), Burst: int(p.burst), Retry: p.retry(p.app.retrying)}
+	o := cloudflare.Options{URL: p.url, Rate: float64(p.rate), Burst: int(p.burst), Retry: p.retry(p.app.retrying), Timing: p.app.rec}
 	if roots != nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.TLSClientConfig = &tls.Config{RootCAs: roots}
@@ -189,7 +185,7 @@ func (p *places) openStore(ctx context.Context, want presence) (object.Store, er
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return object.Timed(s, p.app.rec), nil
 }
 
 // openBucket opens an r2 or s3 store. It sends nothing to the bucket; keys that
@@ -228,9 +224,9 @@ func (p *places) openBucket(ctx context.Context, u config.Store) (object.Store, 
 	if err != nil {
 		return nil, err
 	}
-	var s object.Store = b
+	s := object.Timed(b, p.app.rec)
 	if u.Kind == "r2" {
-		s = object.Pace(s, time.Second) // R2 takes one write a second of a key
+		s = object.PaceTimed(s, time.Second, p.app.rec) // R2 takes one write a second of a key
 	}
 	return object.Retry(s, p.retry(func(r fault.Retry) {
 		p.repeated.Count(r)
@@ -286,7 +282,7 @@ type access struct {
 // open makes the environment of a job from settings that were resolved. The
 // source comes first, so that a wrong one leaves no folder behind.
 func (p *places) open(ctx context.Context, a *app, need access) (env jobs.Env, done func(), err error) {
-	env, done = jobs.Env{Now: p.clock(), Stop: a.stop.Done()}, func() {}
+	env, done = jobs.Env{Now: p.clock(), Stop: a.stop.Done(), Timing: a.rec}, func() {}
 	if need.source && !p.hasSource() && p.store == "" && p.wrangler == "" {
 		return env, nil, fault.Hint(fault.Errorf(fault.Usage, "no source and no store: where are the hot tier and the cold tier?"),
 			"give --source and --store (d1://DATABASE_ID and r2://BUCKET, or sqlite:PATH and file:DIR), set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; --wrangler wrangler.jsonc takes a Worker's; `etl demo` makes a place to try")
@@ -315,7 +311,7 @@ func (p *places) open(ctx context.Context, a *app, need access) (env jobs.Env, d
 	}, nil
 }
 
-func (p *places) addLedger(ctx context.Context, env *jobs.Env, src hot, required bool) error {
+func (p *places) addLedger(ctx context.Context, env *jobs.Env, src source.Database, required bool) error {
 	if p.noState {
 		return nil
 	}

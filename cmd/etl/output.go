@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"etl/internal/fault"
+	"etl/internal/timing"
 	"etl/jobs"
 )
 
@@ -27,6 +28,12 @@ func (a *app) print(result any, human func(io.Writer)) error {
 	if !a.json {
 		human(a.stdout)
 		return nil
+	}
+	if a.rec != nil {
+		var err error
+		if result, err = a.withTimings(result); err != nil {
+			return err
+		}
 	}
 	enc := json.NewEncoder(jsonWriter{a.stdout})
 	enc.SetIndent("", "  ")
@@ -195,6 +202,7 @@ func (a *app) warn(text string) {
 // and more, once a second, for all workers meet the same fault.
 func (a *app) retrying(r fault.Retry) {
 	a.retries.Count(r)
+	a.rec.Add(timing.WaitRetry, r.Wait, 0)
 	a.warnings.mu.Lock()
 	tell := r.Attempt >= 3 && time.Since(a.warnings.told) >= time.Second
 	if tell {

@@ -24,6 +24,7 @@ import (
 
 	"etl/internal/fault"
 	"etl/internal/lake"
+	"etl/internal/timing"
 	"etl/jobs"
 	etlsql "etl/sql"
 )
@@ -407,7 +408,7 @@ func (s *session) open(cmd *cobra.Command, a *app) (*lake.Lake, func(), error) {
 			"give --source and --store (d1://DATABASE_ID and r2://BUCKET, or sqlite:PATH and file:DIR), one of them at least; or set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
 	}
 	done := func() {}
-	s.env = jobs.Env{Now: s.clock(), Stop: a.stop.Done()}
+	s.env = jobs.Env{Now: s.clock(), Stop: a.stop.Done(), Timing: a.rec}
 	if s.hasSource() {
 		src, err := s.openSource(int(s.extract), false)
 		if err != nil {
@@ -593,6 +594,7 @@ func (o *answer) resolve(a *app) error {
 
 // run answers q.
 func (o *answer) run(ctx context.Context, a *app, s *session, l *lake.Lake, q lake.Query) error {
+	defer a.rec.End(timing.Query, a.rec.Start())
 	if o.out == "" || o.out == "-" {
 		return o.write(ctx, a, s, l, q, a.stdout)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -16,8 +17,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"etl/internal/fault"
+	"etl/internal/lake"
 	"etl/internal/notify"
 	"etl/internal/schedule"
+	"etl/internal/tiers"
 	"etl/jobs"
 )
 
@@ -26,11 +29,16 @@ type nightly struct {
 	places
 	engine
 	notices
+	cacheFlags
 	cron, listen string
 	attempts     count
 	backoff      wait
 	maxAge       wait
 	deep         percent
+	audit        bool
+	missing      allowance
+	maxGap       stretch
+	known        string
 	prune        bool
 	older        days
 	most         rowCount
@@ -74,9 +82,10 @@ func (a *app) schedule() *cobra.Command {
 		Use:   "schedule",
 		Short: "The nightly job as a service: archive, verify, and what else is asked for, each night",
 		Long: `schedule runs a night whenever --cron says so, in UTC: archive (which makes up for
-every day that was missed), verify, once a week verify --deep on another share of
-the files (--deep-sample), and with --prune, after an archive that was found whole,
-prune. A night that was missed while nothing ran is made up for at the start.
+every day that was missed), verify, audit of the last complete day, once a week
+verify --deep on another share of the files (--deep-sample), and with --prune, after
+an archive that was found whole, prune. A night that was missed while nothing ran is
+made up for at the start.
 
 A step that failed is tried again, --attempts times in a night with growing pauses.
 One that can not succeed before a person acts (exit 2 or 4 of its command) is halted
@@ -103,6 +112,7 @@ Kubernetes, CI and alerts.
 	c.addStore(cmd)
 	c.addNoState(cmd)
 	c.engine.add(cmd)
+	c.cacheFlags.add(cmd)
 	c.notices.add(&c.places)
 	c.addClock(cmd)
 	f := cmd.Flags()
@@ -112,6 +122,10 @@ Kubernetes, CI and alerts.
 	f.Var(&c.maxAge, "max-age", "how old the last night without failures may be before /healthz answers 503")
 	c.deep = 25
 	f.Var(&c.deep, "deep-sample", "of the weekly verify --deep, the part of the month files: with 25% all are read in 4 weeks")
+	f.BoolVar(&c.audit, "audit", true, "look for gaps in the last complete day")
+	f.Var(&c.missing, "max-missing", "of audit, how many samples may be missing before it is a finding, or what part of those expected")
+	f.Var(&c.maxGap, "max-gap", "of audit, how long a gap may be before it is a finding, like 2h")
+	f.StringVar(&c.known, "known", "", "of audit, CSV `FILE` of acknowledged outages: point,from,to,note")
 	f.BoolVar(&c.prune, "prune", false, "also delete from the source what is safely archived")
 	c.older = jobs.HotWindow
 	f.Var(&c.older, "older-than", "with --prune, how old a day must be")
@@ -145,11 +159,16 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	} else if err == nil {
 		done()
 	}
+	steps, err := c.steps(a, cmd)
+	if err != nil {
+		return err
+	}
 	log := a.nightLog()
 	metrics := newNightMetrics(c.clock(), time.Duration(c.maxAge), &a.retries)
+	metrics.expect(steps)
 	lines := &jobs.NightLog{Open: c.opener(a), Warn: func(format string, args ...any) { a.warn(fmt.Sprintf(format, args...)) }}
 	s, err := schedule.New(schedule.Options{
-		Cron: cron, Steps: c.steps(a, cmd), Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),
+		Cron: cron, Steps: steps, Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),
 		History: func(ctx context.Context, due time.Time) (schedule.History, error) {
 			h, err := lines.History(ctx, due)
 			metrics.remember(h.Success)
@@ -209,7 +228,7 @@ func (c *nightly) opener(a *app) jobs.Opener {
 }
 
 // steps are those of a night, in order.
-func (c *nightly) steps(a *app, cmd *cobra.Command) []schedule.Step {
+func (c *nightly) steps(a *app, cmd *cobra.Command) ([]schedule.Step, error) {
 	open := c.opener(a)
 	workers := int(c.workersFor(cmd, 4))
 	verify := jobs.VerifyOptions{Workers: workers}
@@ -217,14 +236,53 @@ func (c *nightly) steps(a *app, cmd *cobra.Command) []schedule.Step {
 	steps := []schedule.Step{
 		jobs.ArchiveStep(open, c.engine.options(jobs.Archive)),
 		jobs.VerifyStep(open, verify),
-		jobs.VerifyStep(open, deep),
 	}
+	if c.audit {
+		o := jobs.AuditOptions{Tolerance: 1.5, Rules: []string{}, MaxMissing: c.missing.value(), MaxGap: time.Duration(c.maxGap), Workers: runtime.GOMAXPROCS(0)}
+		if c.known != "" {
+			var err error
+			if o.Known, err = readKnown(c.known); err != nil {
+				return nil, err
+			}
+		}
+		steps = append(steps, jobs.AuditStep(c.reader(a, open, workers), o))
+	}
+	steps = append(steps, jobs.VerifyStep(open, deep))
 	if c.prune {
 		steps = append(steps, jobs.PruneStep(open, jobs.PruneOptions{
 			OlderThan: int(c.older), MaxRows: int64(c.most), Workers: workers, Memory: int64(c.memory) / 2, Pace: c.pace(),
 		}))
 	}
-	return steps
+	return steps, nil
+}
+
+// reader opens the places for an audit.
+func (c *nightly) reader(a *app, open jobs.Opener, workers int) jobs.AuditOpener {
+	return func(ctx context.Context, step string) (jobs.Env, tiers.Reader, func(), error) {
+		env, done, err := open(ctx, step)
+		if err != nil {
+			return env, nil, nil, err
+		}
+		o := lake.Options{
+			Source: env.Source, Ledger: env.Ledger, Store: env.Store, StoreName: c.store, Memory: int64(c.memory), Threads: runtime.GOMAXPROCS(0),
+			FetchWorkers: workers, ExtractWorkers: int(c.extract), HotWindow: int(c.window), Now: c.clock(),
+		}
+		if o.Cache, err = c.openCache(a); err != nil {
+			done()
+			return env, nil, nil, err
+		}
+		l, err := lake.Open(ctx, o)
+		if err != nil {
+			done()
+			return env, nil, nil, err
+		}
+		return env, l, func() {
+			if err := l.Close(); err != nil {
+				a.warn(err.Error())
+			}
+			done()
+		}, nil
+	}
 }
 
 // serve answers /metrics, /healthz and /livez until end is called.

@@ -119,7 +119,26 @@ func (m *nightMetrics) lagDays(s schedule.Standing) float64 {
 	return max(0, float64(int(complete.Sub(s.Until)/(24*time.Hour))))
 }
 
-// remember sets what was known before this process began.
+// expect makes the series of steps, so that the first failure is an increase and
+// not a beginning.
+func (m *nightMetrics) expect(steps []schedule.Step) {
+	commands := []string{jobs.NightCommand}
+	for _, s := range steps {
+		commands = append(commands, s.Name)
+		m.halted.WithLabelValues(s.Name)
+		m.findings.WithLabelValues(s.Name)
+		m.tries.WithLabelValues(s.Name)
+	}
+	for _, c := range commands {
+		m.failures.WithLabelValues(c)
+		for _, s := range []schedule.State{schedule.Done, schedule.Findings, schedule.Failed, schedule.Halted, schedule.Interrupted} {
+			m.runs.WithLabelValues(c, string(s))
+		}
+	}
+}
+
+// remember sets what was known before this process began: in a night without
+// failures archive succeeded, too.
 func (m *nightMetrics) remember(success time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -128,6 +147,7 @@ func (m *nightMetrics) remember(success time.Time) {
 	}
 	m.success = success
 	m.lastSuccess.WithLabelValues(jobs.NightCommand).Set(unix(success))
+	m.lastSuccess.WithLabelValues(string(jobs.Archive)).Set(unix(success))
 }
 
 // event is a listener of the schedule.
@@ -175,22 +195,16 @@ func (m *nightMetrics) event(e schedule.Event) {
 	}
 }
 
-// ran counts a run. All its series exist from then on, so that the first failure
-// is an increase and not a beginning.
+// ran counts a run.
 func (m *nightMetrics) ran(command string, s schedule.State, at time.Time, took time.Duration) {
-	for _, other := range []schedule.State{schedule.Done, schedule.Findings, schedule.Failed, schedule.Halted, schedule.Interrupted} {
-		m.runs.WithLabelValues(command, string(other))
-	}
 	m.runs.WithLabelValues(command, string(s)).Inc()
 	m.duration.WithLabelValues(command).Observe(took.Seconds())
 	m.lastRun.WithLabelValues(command).Set(unix(at))
-	m.tries.WithLabelValues(command)
-	failures := m.failures.WithLabelValues(command)
 	switch s {
 	case schedule.Done, schedule.Findings:
 		m.lastSuccess.WithLabelValues(command).Set(unix(at))
 	case schedule.Failed, schedule.Halted:
-		failures.Inc()
+		m.failures.WithLabelValues(command).Inc()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"etl/internal/fault"
+	"etl/internal/timing"
 )
 
 // call is one thing to do, in one attempt or more.
@@ -39,7 +40,10 @@ func (c *Client) call(ctx context.Context, q call) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.what, err)
 		}
-		if err := c.limit.Wait(ctx); err != nil {
+		turn := c.rec.Start()
+		err = c.limit.Wait(ctx)
+		c.rec.End(timing.WaitRate, turn)
+		if err != nil {
 			if ctx.Err() == nil { // the deadline is before the turn
 				err = context.DeadlineExceeded
 			}
@@ -97,14 +101,16 @@ func (c *Client) attempt(parent context.Context, q call, body []byte) error {
 	if q.method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	sent := c.rec.Start()
 	resp, err := c.http.Do(req)
+	c.rec.End(timing.Network, sent)
 	if err != nil {
 		return c.unanswered(parent, ctx, err, connecting.Load())
 	}
 	defer resp.Body.Close()
 	silence.Stop()
 
-	answer := &answer{r: resp.Body, silence: silence, wait: c.idleWait}
+	answer := &answer{r: resp.Body, silence: silence, wait: c.idleWait, rec: c.rec}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		errs := c.messages(answer)
 		if parent.Err() != nil {
@@ -112,7 +118,11 @@ func (c *Client) attempt(parent context.Context, q call, body []byte) error {
 		}
 		return Classify(resp.StatusCode, resp.Header, errs)
 	}
+	began := c.rec.Start()
 	err = q.read(answer)
+	if c.rec != nil {
+		c.rec.Add(timing.Parse, time.Since(began)-answer.took, 0)
+	}
 	if err == nil && answer.err == nil {
 		// To the end: the connection can be used again, and what is missing is found.
 		_, _ = io.CopyN(io.Discard, answer, 64<<10)
@@ -134,7 +144,9 @@ type answer struct {
 	silence *time.Timer
 	wait    time.Duration
 	n       int64
-	err     error // the first, io.EOF included
+	rec     *timing.Recorder
+	took    time.Duration // that was waited for bytes, if there is a recorder
+	err     error         // the first, io.EOF included
 }
 
 func (a *answer) Read(p []byte) (int, error) {
@@ -142,7 +154,13 @@ func (a *answer) Read(p []byte) (int, error) {
 		return 0, a.err
 	}
 	a.silence.Reset(a.wait)
+	began := a.rec.Start()
 	n, err := a.r.Read(p)
+	if a.rec != nil {
+		took := time.Since(began)
+		a.took += took
+		a.rec.Add(timing.Network, took, int64(n))
+	}
 	a.silence.Stop()
 	a.n += int64(n)
 	a.err = err

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"etl/internal/fault"
+	"etl/internal/timing"
 )
 
 // DefaultURL is the base of Cloudflare's API.
@@ -46,6 +47,8 @@ type Options struct {
 	Burst int
 	// Retry is the policy for what is worth trying again; its Notify is kept.
 	Retry fault.Policy
+	// Timing records what is waited for and what is read, nil for not at all.
+	Timing *timing.Recorder
 }
 
 // The time that a request may take is not bounded, for an answer of many rows
@@ -73,6 +76,7 @@ type Client struct {
 	http                 *http.Client
 	limit                *rate.Limiter
 	retry                fault.Policy
+	rec                  *timing.Recorder
 
 	answerWait, idleWait time.Duration // shorter in tests
 }
@@ -129,7 +133,7 @@ func New(account, token string, o Options) (*Client, error) {
 		// requests. A bucket of Burst that fills with r a second lets at most
 		// Burst + r × window through in any window.
 		limit: rate.NewLimiter(rate.Limit((allowed-float64(o.Burst))/window), o.Burst),
-		retry: o.Retry, answerWait: answerWait, idleWait: idleWait,
+		retry: o.Retry, rec: o.Timing, answerWait: answerWait, idleWait: idleWait,
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"etl/internal/sample"
+	"etl/internal/timing"
 )
 
 // Inspect reads the footer of a whole month file, checks that it is consistent
@@ -27,6 +28,7 @@ func Inspect(data []byte) (Info, error) {
 // Decoder decodes month files. It keeps its scratch memory, a few pages, and is
 // not safe for concurrent use.
 type Decoder struct {
+	rec    *timing.Recorder
 	zstd   *zstd.Decoder
 	groups []group
 	pages  []pageMeta
@@ -70,11 +72,18 @@ func (d *Decoder) DecodeTrusted(data []byte, s *sample.Series) (Info, error) {
 	return d.decode(data, s, false)
 }
 
+// Timed makes d record how long it decodes, if rec is not nil, and returns it.
+func (d *Decoder) Timed(rec *timing.Recorder) *Decoder {
+	d.rec = rec
+	return d
+}
+
 // Times is DecodeTrusted for a caller who wants to know no more than when there
 // is a sample, and where its value is NULL. It appends the timestamps of all rows to ts and returns
 // the positions in it, ascending, of those whose value is NULL, which are valid until the next
 // call. Nothing but the timestamps is decompressed, unless there are NULLs.
 func (d *Decoder) Times(data []byte, ts []int64) (rows []int64, nulls []int32, info Info, err error) {
+	defer d.rec.End(timing.Decode, d.rec.Start())
 	info, groups, err := parseFooter(data, d.groups[:0])
 	if err != nil {
 		return ts, nil, Info{}, err
@@ -102,6 +111,7 @@ func (d *Decoder) Times(data []byte, ts []int64) (rows []int64, nulls []int32, i
 }
 
 func (d *Decoder) decode(data []byte, s *sample.Series, verify bool) (Info, error) {
+	defer d.rec.End(timing.Decode, d.rec.Start())
 	s.Reset()
 	info, groups, err := parseFooter(data, d.groups[:0])
 	if err != nil {

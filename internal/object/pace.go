@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"etl/internal/fault"
+	"etl/internal/timing"
 )
 
 // Pace returns a store that begins a Put of a key no sooner than interval after
@@ -16,13 +17,17 @@ import (
 // a key and answers 429 to more. Writers of a key queue up in the order in which
 // they came; other keys, Get and List do not wait. A Put that was refused
 // without a write (Conflict, Invalid) lets the next one begin at once.
-func Pace(s Store, interval time.Duration) Store {
-	return &paced{store: s, interval: interval, lanes: make(map[Key]*lane)}
+func Pace(s Store, interval time.Duration) Store { return PaceTimed(s, interval, nil) }
+
+// PaceTimed is Pace that records how long writes wait for their turn.
+func PaceTimed(s Store, interval time.Duration, rec *timing.Recorder) Store {
+	return &paced{store: s, interval: interval, rec: rec, lanes: make(map[Key]*lane)}
 }
 
 type paced struct {
 	store    Store
 	interval time.Duration
+	rec      *timing.Recorder
 
 	mu    sync.Mutex
 	lanes map[Key]*lane
@@ -53,6 +58,7 @@ func (p *paced) ListAfter(ctx context.Context, prefix string, after Key) iter.Se
 }
 
 func (p *paced) Put(ctx context.Context, key Key, data []byte, o PutOptions) (Attrs, error) {
+	start := p.rec.Start()
 	l := p.enter(key)
 	defer p.leave(l)
 	select {
@@ -70,6 +76,7 @@ func (p *paced) Put(ctx context.Context, key Key, data []byte, o PutOptions) (At
 			return Attrs{}, fmt.Errorf("put %s: %w while its next write was not yet due", key, ctx.Err())
 		}
 	}
+	p.rec.End(timing.WaitPace, start)
 	a, err := p.store.Put(ctx, key, data, o)
 	if !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Invalid) {
 		l.next = time.Now().Add(p.interval)
