@@ -14,7 +14,7 @@ import (
 // only packages of lower layers. Parsed in process, since a test that runs
 // `go list` in a child stays cached and green.
 var layers = [][]string{
-	{"internal/utc", "internal/fault", "sql"},
+	{"internal/utc", "internal/fault", "internal/secret", "sql"},
 	{"internal/sample", "internal/cloudflare"},
 	{"internal/monthfile", "internal/object", "internal/source"},
 	{"internal/object/dir", "internal/object/s3", "internal/source/sqlite", "internal/source/d1", "internal/source/files", "internal/fleet", "manifests", "internal/config"},

@@ -18,9 +18,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"etl/internal/fault"
+	"etl/internal/secret"
 )
 
-func main() {
+func main() { os.Exit(program()) }
+
+// program is run in this process.
+func program() int {
 	// The first signal ends stop, the second one ctx.
 	ctx, cancel := context.WithCancel(context.Background())
 	stop, firstSignal := context.WithCancel(ctx)
@@ -32,7 +36,7 @@ func main() {
 		<-signals
 		cancel()
 	}()
-	os.Exit(run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+	return run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
 }
 
 // ownInterrupts takes the interrupts of the terminal from main, until they are
@@ -59,6 +63,8 @@ type app struct {
 	// result also receives the result of a command, if it is set: the demo reads it.
 	result   func(any)
 	warnings warnings
+	// secrets are those of the settings: no message holds one.
+	secrets secret.Set
 	// code is the exit code of a command that ran to its end.
 	code int
 }
@@ -85,9 +91,9 @@ func run(ctx, stop context.Context, args []string, getenv func(string) string, s
 		fmt.Fprintln(stderr, "etl: interrupted; nothing is left half done, and running the command again is safe")
 		return fault.ExitInterrupted
 	}
-	fmt.Fprintf(stderr, "etl: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(stderr, "etl: %s\n", oneLine(a.secrets.Clean(err.Error())))
 	if h := fault.HintOf(err); h != "" {
-		fmt.Fprintf(stderr, "     %s\n", oneLine(h))
+		fmt.Fprintf(stderr, "     %s\n", oneLine(a.secrets.Clean(h)))
 	}
 	return fault.Worse(a.code, fault.ExitCode(err))
 }
