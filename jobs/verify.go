@@ -682,7 +682,7 @@ func (v *verifier) others(ctx context.Context) error {
 		}
 		v.report.Rejects++
 		if err != nil {
-			v.find(Finding{Severity: Notice, Code: "reject", Path: string(f.Key), Text: err.Error(), Remedy: "move it aside; rows that are still in the source are recorded again by `etl rearchive`"})
+			v.find(Finding{Severity: Notice, Code: "reject", Path: string(f.Key), Text: err.Error(), Remedy: "`etl repair` sets it aside; rows that are still in the source are recorded again by the next archive"})
 		}
 	}
 	return nil
