@@ -138,7 +138,7 @@ func TestIntegrationDisks(t *testing.T) {
 		onDisk(t, p, disk)
 		args := []string{"prune", "--yes", "--older-than", "10d", "--quiet"}
 		empty := fill(t, disk)
-		broken(t, p.etl(args...), "database or disk is full", full)
+		broken(t, p.etl(args...), "database or disk is full", "is the disk that holds", full)
 		if !maps.Equal(p.hot(), truth) {
 			t.Error("rows are gone")
 		}
@@ -162,7 +162,7 @@ func TestIntegrationDisks(t *testing.T) {
 		p.exec("VACUUM")
 		onDisk(t, p, disk)
 		args := []string{"restore", "--from", from, "--to", to, "--quiet"}
-		spoilt(t, p, disk, args, []string{"database or disk is full", full})
+		spoilt(t, p, disk, args, []string{"database or disk is full", "is the disk that holds", full})
 		if !maps.Equal(p.hot(), truth) {
 			t.Error("what was restored is not what was there")
 		}
@@ -170,7 +170,7 @@ func TestIntegrationDisks(t *testing.T) {
 		out := filepath.Join(disk, "slice.sqlite")
 		args = []string{"restore", "--from", from, "--to", to, "--quiet", "--to-file", out}
 		empty := fill(t, disk)
-		broken(t, p.etl(args...), "database or disk is full", full)
+		broken(t, p.etl(args...), "database or disk is full", "is the disk that holds", full)
 		empty()
 		if _, err := os.Stat(out); err == nil {
 			t.Error("half a file is left")
@@ -182,13 +182,13 @@ func TestIntegrationDisks(t *testing.T) {
 		onDisk(t, p, disk)
 		p.late(p.conn, p.rng, 100, points, from, to)
 		p.exec("PRAGMA wal_checkpoint(TRUNCATE)")
-		spoilt(t, p, disk, []string{"archive", "--quiet", "--hot-window", "60d"}, []string{"database or disk is full", full})
+		spoilt(t, p, disk, []string{"archive", "--quiet", "--hot-window", "60d"}, []string{"database or disk is full", "is the disk that holds", full})
 		p.ok("verify", "--deep", "--against-source", "--quiet", "--hot-window", "60d")
 	})
 	t.Run("migrate", func(t *testing.T) {
 		p, _, _, disk := fresh(t)
 		p.env = append(p.env, "ETL_SOURCE=sqlite:"+filepath.Join(disk, "new.sqlite"))
-		spoilt(t, p, disk, []string{"migrate"}, []string{"database or disk is full", full})
+		spoilt(t, p, disk, []string{"migrate"}, []string{"database or disk is full", "is the disk that holds", full})
 	})
 	t.Logf("reliability: full and read-only disks: %d runs", runs)
 }
