@@ -14,7 +14,7 @@ INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules 
 # Whatever reads bytes that somebody else may have written, as package:target.
 FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/monthfile:FuzzThrift \
 	manifests:FuzzDecode manifests:FuzzDecodePoints manifests:FuzzParseRejects manifests:FuzzSlug \
-	internal/source/d1:FuzzScan internal/source/files:FuzzCSV internal/source/files:FuzzRow internal/source/files:FuzzParseTime \
+	internal/source/d1:FuzzScan internal/cloudflare:FuzzMessages internal/object/s3:FuzzAnswers internal/secret:FuzzClean internal/source/files:FuzzCSV internal/source/files:FuzzRow internal/source/files:FuzzParseTime \
 	internal/config:FuzzWrangler internal/config:FuzzYAML internal/sample:FuzzDayCounts internal/utc:FuzzParseDay cmd/etl:FuzzKnown
 FUZZTIME ?= 4s
 
@@ -33,11 +33,20 @@ demo: build ## run the whole job on a made-up fleet, in ./demo
 test: ## run the unit and command-line tests
 	$(GO) test -tags $(TAGS) ./...
 
+# .ci/run has no time to build all packages anew with the counters that lead the
+# fuzzer: SHORT=1 changes inputs blindly, in the test programs as they are.
 fuzz: ## give each parser changed inputs for a moment (FUZZTIME=4s, two minutes in all); one that fails is kept in testdata/fuzz
-	@for f in $(FUZZ); do \
-		echo "$$f"; \
-		$(GO) test -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$${f%:*} >.fuzz.log 2>&1 || { cat .fuzz.log; rm -f .fuzz.log; exit 1; }; \
-		tail -n 3 .fuzz.log | grep -o 'execs: .*' | tail -n 1; rm -f .fuzz.log; \
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && for f in $(FUZZ); do \
+		p=$${f%:*}; \
+		if [ -z "$(SHORT)" ]; then \
+			set -- $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$$p; \
+		else \
+			bin=$$dir/$$(echo $$p | tr / -).test; \
+			[ -e $$bin ] || $(GO) test -tags $(TAGS) -c -o $$bin ./$$p || exit 1; \
+			set -- env -C $$p $$bin -test.run '^$$' -test.fuzz "^$${f#*:}$$" -test.fuzztime $(FUZZTIME) -test.fuzzcachedir $$dir/cache -test.fuzzminimizetime 5s -test.parallel 2; \
+		fi; \
+		"$$@" >$$dir/log 2>&1 || { echo "$$f"; cat $$dir/log; exit 1; }; \
+		echo "$$f $$(grep -o 'execs: [0-9]*' $$dir/log | tail -n 1)"; \
 	done
 
 servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.json examples/worker/node_modules/.package-lock.json ## install what the integration tests run against: Cloudflare's local runtime, an S3 server
@@ -55,8 +64,8 @@ servers: .servers/versitygw internal/testserver/node/node_modules/.package-lock.
 integration: servers ## run the tests with real processes and servers: races, kill -9, D1, R2, S3, real sensor data
 	$(GO) test -count=1 -timeout 45m -tags $(TAGS),integration -run Integration $(INTEGRATION)
 
-faults: ## the part of them that spoils every request of a small job in every way; prints how many faults were tried
-	@bash -o pipefail -c "$(GO) test -count=1 -timeout 45m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
+faults: ## archive, prune, restore, repair and replicate over the network, with every request spoilt in every way; prints how many faults were tried
+	@bash -o pipefail -c "$(GO) test -count=1 -timeout 90m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs -args -thorough | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
 
 reliability: ## run every proof at its thorough size, fuzzing included, and write what was tried into docs/reliability.md (about 25 min)
 	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime $(FUZZTIME)

@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,10 +30,44 @@ import (
 	"etl/internal/object/objecttest"
 	"etl/internal/object/s3"
 	"etl/internal/source/d1"
+	"etl/manifests"
 )
 
-// The job of the scene over a network: D1 by its REST interface, the store by
-// S3, each behind a proxy that can spoil a connection.
+// The jobs over a network: D1 by its REST interface, the store and its copy by S3,
+// each behind a proxy that can spoil a connection.
+
+// under is the part of a store below a prefix. It lies above the faults, which so
+// count the requests to the cold tier and to its copy in one order.
+type under struct {
+	object.Store
+	prefix object.Key
+}
+
+func (u under) Get(ctx context.Context, key object.Key) ([]byte, object.Attrs, error) {
+	data, a, err := u.Store.Get(ctx, u.prefix+key)
+	a.Key = key
+	return data, a, err
+}
+
+func (u under) Put(ctx context.Context, key object.Key, data []byte, o object.PutOptions) (object.Attrs, error) {
+	a, err := u.Store.Put(ctx, u.prefix+key, data, o)
+	a.Key = key
+	return a, err
+}
+
+func (u under) List(ctx context.Context, prefix string) iter.Seq2[object.Attrs, error] {
+	return func(yield func(object.Attrs, error) bool) {
+		for a, err := range u.Store.List(ctx, string(u.prefix)+prefix) {
+			a.Key = object.Key(strings.TrimPrefix(string(a.Key), string(u.prefix)))
+			if !yield(a, err) {
+				return
+			}
+		}
+	}
+}
+
+// What the tests call the places of a cold tier and of its copy.
+const mainPrefix, copyPrefix = "main/", "copy/"
 
 // bucketOf opens the bucket of the tests at an address.
 func bucketOf(t testing.TB, url string) *s3.Store {
@@ -172,6 +209,9 @@ func (c *closing) Close() error {
 // can be looked at directly.
 type network struct {
 	*world
+	copy    object.Store // of the cold tier, without faults
+	to      object.Store // the same over the network
+	bucket  object.Store // both
 	api     *cloudflaretest.Server
 	d1      *wire
 	s3      *service
@@ -183,6 +223,7 @@ type network struct {
 // networkScene is a scene whose cold tier is a bucket.
 type networkScene struct {
 	scene
+	now     time.Time // 0 for that of the scene
 	objects []stored
 }
 
@@ -191,16 +232,24 @@ type stored struct {
 	data []byte
 }
 
-func newNetworkScene(t *testing.T) *networkScene {
+// newNetworkScene plants a scene, and lets prepare make of it what a job finds.
+func newNetworkScene(t *testing.T, prepare func(n *network)) *networkScene {
 	w := newWorld(t)
 	_, url := startService(t)
-	w.dir = bucketOf(t, url)
+	bucket := bucketOf(t, url)
+	w.dir = under{bucket, mainPrefix}
 	w.store = objecttest.NewFaults(w.dir)
 	s := &networkScene{scene: scene{t: t, base: t.TempDir(), want: plant(w)}}
+	if prepare != nil {
+		n := &network{world: w, bucket: bucket, copy: under{bucket, copyPrefix}}
+		n.to = n.copy
+		prepare(n)
+		w.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	}
 	copyFile(t, w.db, filepath.Join(s.base, "d1.sqlite"))
-	for a, err := range w.dir.List(t.Context(), "") {
+	for a, err := range bucket.List(t.Context(), "") {
 		w.must(err)
-		data, a, err := w.dir.Get(t.Context(), a.Key)
+		data, a, err := bucket.Get(t.Context(), a.Key)
 		w.must(err)
 		s.objects = append(s.objects, stored{a, data})
 	}
@@ -210,12 +259,16 @@ func newNetworkScene(t *testing.T) *networkScene {
 func (s *networkScene) open(t *testing.T) *network {
 	t.Helper()
 	n := &network{world: s.openDB(t)}
+	if !s.now.IsZero() {
+		n.now = s.now
+	}
 	n.api = cloudflaretest.Start(t, n.db, cloudflaretest.Options{})
 	var url string
 	n.s3, url = startService(t)
-	n.dir = bucketOf(t, url)
+	n.bucket = bucketOf(t, url)
+	n.dir, n.copy = under{n.bucket, mainPrefix}, under{n.bucket, copyPrefix}
 	for _, o := range s.objects {
-		a, err := n.dir.Put(t.Context(), o.Key, o.data, object.PutOptions{Meta: o.Meta})
+		a, err := n.bucket.Put(t.Context(), o.Key, o.data, object.PutOptions{Meta: o.Meta})
 		n.must(err)
 		if a.ETag != o.ETag {
 			t.Fatalf("%s: ETag %s, want %s", o.Key, a.ETag, o.ETag)
@@ -238,8 +291,10 @@ func (s *networkScene) open(t *testing.T) *network {
 	n.must(err)
 	hot := d1.Open(client.Database(cloudflaretest.Database), d1.Options{Now: n.env().Now})
 	t.Cleanup(func() { hot.Close() })
+	cold := object.Retry(n.store, policy)
+	n.to = under{cold, copyPrefix}
 	n.over = func(e *Env) {
-		e.Source, e.Ledger, e.Journal, e.Store = hot, hot, hot, object.Retry(n.store, policy)
+		e.Source, e.Ledger, e.Journal, e.Store = hot, hot, hot, under{cold, mainPrefix}
 	}
 	return n
 }
@@ -374,6 +429,14 @@ func s3Spoilings() []spoiling {
 		w.WriteHeader(res.Code)
 		_, _ = w.Write(body)
 	})
+	scripted("listing cut in its first bytes", false, spoiling{}, func(w http.ResponseWriter, r *http.Request, do http.Handler) {
+		if !r.URL.Query().Has("list-type") {
+			do.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/xml")
+		_, _ = io.WriteString(w, `<?xml version="1.0" enc`)
+	})
 	scripted("truncated listing", false, spoiling{perhaps: true}, func(w http.ResponseWriter, r *http.Request, do http.Handler) {
 		res := httptest.NewRecorder()
 		do.ServeHTTP(res, r)
@@ -410,26 +473,222 @@ func s3Spoilings() []spoiling {
 	return all
 }
 
-// oneByOne are the options of a job whose requests come in one order.
-var oneByOne = ArchiveOptions{Mode: Archive, WriteWorkers: 1, ExtractWorkers: 1}
+// errandEnd is how a run ended.
+type errandEnd struct {
+	err      error
+	failed   []Failure
+	warnings []string
+	code     int
+}
 
-// faultsOverTheNetwork tries every fault at each of the job's requests, or at
+func (o errandEnd) ok() bool { return o.err == nil && len(o.failed) == 0 && o.code == fault.ExitOK }
+
+// said is all that it told.
+func (o errandEnd) said() string {
+	said := fmt.Sprint(o.err, fault.HintOf(o.err), o.warnings)
+	for _, x := range o.failed {
+		said += "\n" + x.Error + "\n" + x.Hint
+	}
+	return said
+}
+
+// errand is a job that is run over a network that is spoilt.
+type errand struct {
+	name    string
+	now     time.Time              // 0 for that of the scene
+	prepare func(n *network)       // makes of the scene what the job finds
+	run     func(*network) errandEnd // its requests come in one order
+	// holds reports whether all is as the job, run on clean, has left it.
+	holds func(s *networkScene, n, clean *network) bool
+	// settled checks what must hold at any moment, completed that another run
+	// completes it.
+	settled   func(t *testing.T, s *networkScene, n *network)
+	completed func(t *testing.T, s *networkScene, n, clean *network)
+}
+
+// again runs the errand on a network that is whole, and compares the result.
+func (e *errand) again(t *testing.T, s *networkScene, n, clean *network) {
+	t.Helper()
+	n.heal()
+	if o := e.run(n); !o.ok() {
+		t.Errorf("the second run: exit %d: %s", o.code, o.said())
+	}
+	if !e.holds(s, n, clean) {
+		sameRows(t, n.cold(), clean.cold())
+		sameRows(t, n.hot(sceneDays), clean.hot(sceneDays))
+		t.Error("the second run does not complete it")
+	}
+}
+
+// errands are the jobs that write.
+func errands() []errand {
+	archive := func(n *network) {
+		n.run(ArchiveOptions{Mode: Archive})
+		n.store.Reset()
+	}
+	overwrite := func(n *network, key object.Key, data []byte) {
+		_, a, err := n.dir.Get(n.t.Context(), key)
+		n.must(err)
+		_, err = n.dir.Put(n.t.Context(), key, data, object.PutOptions{IfMatch: a.ETag, Meta: a.Meta})
+		n.must(err)
+	}
+	later := day("2024-04-01").Time()
+	engine := ArchiveOptions{WriteWorkers: 1, ExtractWorkers: 1}
+	repair := func(n *network) RepairOptions { return RepairOptions{Replica: n.to, Workers: 1, Engine: engine} }
+
+	return []errand{
+		{
+			name: "archive",
+			run: func(n *network) errandEnd {
+				o := engine
+				o.Mode = Archive
+				r, err := n.try(n.env(), o)
+				return errandEnd{err, r.Failed, r.Warnings, fault.Worse(fault.ExitCode(err), r.ExitCode(false))}
+			},
+			holds:     func(s *networkScene, n, _ *network) bool { return maps.Equal(n.cold(), s.want) },
+			settled:   func(t *testing.T, s *networkScene, n *network) { s.settled(t, n.world) },
+			completed: func(t *testing.T, s *networkScene, n, _ *network) { s.completed(t, n.world) },
+		},
+		{
+			name: "prune", now: later, prepare: archive,
+			run: func(n *network) errandEnd {
+				r, err := n.tryPrune(n.t.Context(), n.env(), PruneOptions{Workers: 1, chunk: 100})
+				return errandEnd{err, r.Failed, r.Warnings, fault.Worse(fault.ExitCode(err), r.ExitCode())}
+			},
+			holds: func(s *networkScene, n, clean *network) bool {
+				return maps.Equal(n.cold(), s.want) && maps.Equal(n.hot(sceneDays), clean.hot(sceneDays))
+			},
+			settled: func(t *testing.T, s *networkScene, n *network) {
+				sameRows(t, n.all(), s.want)
+				sameRows(t, n.cold(), s.want)
+			},
+		},
+		{
+			name: "restore",
+			prepare: func(n *network) {
+				archive(n)
+				now := n.now
+				n.now = later
+				n.prune(PruneOptions{})
+				n.now = now
+				n.exec("DELETE FROM points WHERE id = 1")
+			},
+			run: func(n *network) errandEnd {
+				r, err := n.tryRestore(n.t.Context(), n.env(), RestoreOptions{Days: sceneDays, Workers: 1, chunk: 100})
+				return errandEnd{err, r.Failed, r.Warnings, fault.Worse(fault.ExitCode(err), r.ExitCode())}
+			},
+			holds: func(s *networkScene, n, clean *network) bool {
+				return maps.Equal(n.cold(), s.want) && maps.Equal(n.hot(sceneDays), clean.hot(sceneDays))
+			},
+			settled: func(t *testing.T, s *networkScene, n *network) {
+				sameRows(t, n.cold(), s.want)
+				for k, r := range n.hot(sceneDays) {
+					if s.want[k] != r {
+						t.Errorf("point %d at %d: %v was restored, want %v", k.point, k.ts, r, s.want[k])
+					}
+				}
+			},
+		},
+		{
+			// One file comes from D1 and from the copy, one is missing, the catalog is damaged.
+			name: "repair",
+			prepare: func(n *network) {
+				archive(n)
+				_, err := n.replicate(n.to, ReplicateOptions{})
+				n.must(err)
+				data, _, err := n.dir.Get(n.t.Context(), "timeseries/2024/01/c.parquet")
+				n.must(err)
+				overwrite(n, "timeseries/2024/01/c.parquet", flip(data, len(data)/2))
+				overwrite(n, manifests.PointsKey, []byte("{"))
+				n.must(n.bucket.(object.Deleter).Delete(n.t.Context(), mainPrefix+"timeseries/2024/02/b.parquet"))
+			},
+			run: func(n *network) errandEnd {
+				p, err := PlanRepair(n.t.Context(), n.env(), repair(n))
+				var r RepairReport
+				if err == nil {
+					r, err = p.Run(n.t.Context(), n.env())
+				}
+				return errandEnd{err, r.Failed, r.Warnings, fault.Worse(fault.ExitCode(err), r.ExitCode())}
+			},
+			holds: func(s *networkScene, n, clean *network) bool {
+				return n.readable() && maps.Equal(n.cold(), s.want) && maps.Equal(n.hot(sceneDays), clean.hot(sceneDays))
+			},
+			settled: func(t *testing.T, s *networkScene, n *network) {
+				sameRows(t, readCold(t, n.copy), s.want) // it was only read
+				for k, r := range n.hot(sceneDays) {
+					if s.want[k] != r {
+						t.Errorf("point %d at %d: the hot tier has %v, want %v", k.point, k.ts, r, s.want[k])
+					}
+				}
+			},
+		},
+		{
+			name: "replicate",
+			prepare: func(n *network) {
+				_, err := n.replicate(n.to, ReplicateOptions{})
+				n.must(err)
+				archive(n)
+			},
+			run: func(n *network) errandEnd {
+				r, err := n.replicate(n.to, ReplicateOptions{Workers: 1})
+				return errandEnd{err, r.Failed, r.Warnings, fault.Worse(fault.ExitCode(err), r.ExitCode())}
+			},
+			holds: func(s *networkScene, n, _ *network) bool {
+				return maps.Equal(readCold(n.t, n.copy), s.want) && maps.Equal(n.cold(), s.want)
+			},
+			settled: func(t *testing.T, s *networkScene, n *network) {
+				sameRows(t, n.cold(), s.want)
+				corrected := key{2, at("2024-02-01 05:00")} // since the copy was made
+				for k, r := range readCold(t, n.copy) {
+					if want, ok := s.want[k]; !ok || r != want && k != corrected {
+						t.Errorf("point %d at %d: the copy has %v, want %v", k.point, k.ts, r, want)
+					}
+				}
+			},
+		},
+	}
+}
+
+// readable reports whether every month file that the manifests count is there and whole.
+func (n *network) readable() bool {
+	r, err := Verify(n.t.Context(), Env{Store: n.dir, Now: time.Now}, VerifyOptions{Deep: true})
+	n.must(err)
+	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity != Info })
+}
+
+// faultsOverTheNetwork tries every fault at each of the requests of a job, or at
 // one of so many, and returns how many were tried.
-func faultsOverTheNetwork(t *testing.T, oneOf int) (tried int) {
-	s := newNetworkScene(t)
+func faultsOverTheNetwork(t *testing.T, e errand, oneOf int) (tried int) {
+	s := newNetworkScene(t, e.prepare)
+	s.now = e.now
 	clean := s.open(t)
 	clean.heal()
-	warnings := len(clean.run(oneByOne).Warnings)
+	first := e.run(clean)
+	if !first.ok() {
+		t.Fatalf("without a fault: exit %d: %s", first.code, first.said())
+	}
 	requests := map[string]int{"D1": clean.api.Requests(), "S3": clean.store.Count()}
 	if clean.s3.seen != requests["S3"] || clean.d1.sent != requests["D1"] {
 		t.Fatalf("%d and %d requests were sent, %v arrived", clean.d1.sent, clean.s3.seen, requests)
 	}
-	sameRows(t, clean.cold(), s.want)
-	s.completed(t, clean.world)
+	completed := func(t *testing.T, n *network) {
+		t.Helper()
+		if e.completed != nil {
+			e.completed(t, s, n, clean)
+			return
+		}
+		e.again(t, s, n, clean)
+		n.whole()
+	}
+	if !e.holds(s, clean, clean) {
+		t.Fatal("without a fault: the result is not what it should be")
+	}
+	completed(t, clean)
 
-	for k, f := range append(d1Spoilings(), s3Spoilings()...) {
+	nth := 0
+	for _, f := range append(d1Spoilings(), s3Spoilings()...) {
 		for i := 1; i <= requests[f.name[:2]]; i++ {
-			if (i+k)%oneOf != 0 {
+			if nth++; nth%oneOf != 0 {
 				continue
 			}
 			tried++
@@ -438,57 +697,54 @@ func faultsOverTheNetwork(t *testing.T, oneOf int) (tried int) {
 				n := s.open(t)
 				n.heal()
 				struck := f.strike(n, i)
-				r, err := n.try(n.env(), oneByOne)
+				o := e.run(n)
 				if !struck() {
 					t.Fatalf("the fault at request %d of %d was not met", i, requests[f.name[:2]])
 				}
 				n.heal()
 
-				said := fmt.Sprint(err, fault.HintOf(err), r.Warnings)
-				for _, x := range r.Failed {
-					said += "\n" + x.Error + "\n" + x.Hint
-				}
-				switch ok := err == nil && len(r.Failed) == 0; {
-				case ok && !n.holds(s.want):
-					t.Errorf("the job ended well, and the archive is not what it should be; it said %s", said)
-				case f.says == "" && (!ok || len(r.Warnings) != warnings):
+				switch said, ok := o.said(), o.ok(); {
+				case ok && !e.holds(s, n, clean):
+					t.Errorf("the job ended well, and the result is not what it should be; it said %s", said)
+				case f.says == "" && (!ok || len(o.warnings) != len(first.warnings)):
 					t.Errorf("a fault that passes was not got over: %s", said)
 				case f.says != "" && !(f.perhaps && ok) && !strings.Contains(said, f.says):
 					t.Errorf("it does not say %q: %s", f.says, said)
-				case !ok:
-					if code := fault.Worse(fault.ExitCode(err), r.ExitCode(false)); code != f.code {
-						t.Errorf("exit code %d, want %d: %s", code, f.code, said)
-					}
+				case !ok && o.code != f.code:
+					t.Errorf("exit code %d, want %d: %s", o.code, f.code, said)
 				}
 				if n.longest < f.wait {
 					t.Errorf("the service asked to wait %v, and the longest wait was %v", f.wait, n.longest)
 				}
-				s.settled(t, n.world)
-				s.completed(t, n.world)
+				e.settled(t, s, n)
+				completed(t, n)
 			})
 		}
 	}
 	return tried
 }
 
-// holds reports whether the archive holds the rows and no others.
-func (n *network) holds(want map[key]row) bool {
-	got := n.cold()
-	for k, r := range want {
-		if got[k] != r {
-			return false
+// spoilErrands tries faults at one of so many requests of each job, of archive
+// and of the others.
+func spoilErrands(t *testing.T, ofArchive, ofOthers int) {
+	for _, e := range errands() {
+		oneOf := ofOthers
+		if e.name == "archive" {
+			oneOf = ofArchive
 		}
+		var tried int
+		t.Run(e.name, func(t *testing.T) {
+			t.Run("faults", func(t *testing.T) { tried = faultsOverTheNetwork(t, e, oneOf) })
+		})
+		reliability(t, "faults over the network: "+e.name, int64(tried), "faults, each in a run of its own, at one request of %d", oneOf)
 	}
-	return len(got) == len(want)
 }
 
-// TestFaultsOverTheNetwork tries each fault at one of sixteen requests; all of them
-// at every request is TestIntegrationFaults.
+// TestFaultsOverTheNetwork tries each fault at some requests; more of them are
+// TestIntegrationFaults.
 func TestFaultsOverTheNetwork(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a sample without -short, all with the integration tests")
+		t.Skip("a sample without -short, more with the integration tests")
 	}
-	var tried int
-	t.Run("faults", func(t *testing.T) { tried = faultsOverTheNetwork(t, 16) })
-	reliability(t, "faults over the network", int64(tried), "faults, each at one request of sixteen")
+	spoilErrands(t, 17, 61)
 }

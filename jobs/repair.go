@@ -617,10 +617,12 @@ func (p *RepairPlan) fromReplica(ctx context.Context, m *monthRepair, chosen fun
 		return nil
 	}
 	man, _, err := manifests.Load(ctx, p.o.Replica, m.month)
-	if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
+	if fault.Is(err, fault.Corrupt) {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("replica: %v", err))
 		return nil
 	}
+	// Of anything else it is not known what the replica holds, and what it holds
+	// must not be declared lost.
 	if err != nil {
 		return fmt.Errorf("replica: %w", err)
 	}
@@ -734,7 +736,7 @@ func (p *RepairPlan) rejects(ctx context.Context, env Env) error {
 		if err != nil {
 			return err
 		}
-		if p.Read += int64(len(data)); !namedByContent(a.Key, data) {
+		if p.Read += int64(len(data)); !manifests.NamedByContent(a.Key, data) {
 			p.reject = append(p.reject, a.Key)
 			p.Fixes = append(p.Fixes, Fix{Action: "reject", Path: string(a.Key), Text: "its content is not that which its name says"})
 		}
@@ -743,12 +745,6 @@ func (p *RepairPlan) rejects(ctx context.Context, env Env) error {
 }
 
 const rejectsPrefix = "_rejects/"
-
-// namedByContent reports whether a file of rejects holds what was written.
-func namedByContent(key object.Key, data []byte) bool {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]) == strings.TrimSuffix(path.Base(string(key)), ".jsonl")
-}
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 	keys := make([]K, 0, len(m))

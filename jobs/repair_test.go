@@ -14,6 +14,7 @@ import (
 	"etl/internal/fault"
 	"etl/internal/object"
 	"etl/internal/object/dir"
+	"etl/internal/object/objecttest"
 	"etl/manifests"
 )
 
@@ -375,6 +376,25 @@ func TestRepairZeros(t *testing.T) {
 	}
 }
 
+// The reply to the write of a mended file is lost: what is stored then is whole, and
+// neither set aside nor overwritten.
+func TestRepairLosesAReply(t *testing.T) {
+	w, _, _ := archived(t)
+	want := w.cold()
+	w.spoil(fileA)
+	first := true
+	w.store.Inject(func(op objecttest.Op) bool {
+		hit := first && objecttest.On("put", fileA)(op)
+		first = first && !hit
+		return hit
+	}, objecttest.LoseReply())
+	w.mended(RepairOptions{})
+	if got := w.quarantined(); len(got) != 1 || len(w.store.Fired()) != 1 {
+		t.Errorf("set aside: %v; %v", got, w.store.Fired())
+	}
+	sameRows(t, w.cold(), want)
+}
+
 // A damaged record of rejects is set aside, and written again when its rows are
 // rejected again, or taken from a replica.
 func TestRepairRejects(t *testing.T) {
@@ -390,6 +410,11 @@ func TestRepairRejects(t *testing.T) {
 	}
 	good, err := os.ReadFile(w.file(key))
 	w.must(err)
+	// What can be read is no better, if it is not what was written.
+	w.must(os.WriteFile(w.file(key), bytes.Replace(good, []byte(`"00"`), []byte(`"01"`), 1), 0o644))
+	w.wantCodes(VerifyOptions{}, "finding reject 0")
+	w.mended(RepairOptions{Replica: replica})
+	w.wantCodes(VerifyOptions{})
 	w.spoil(key)
 	w.mended(RepairOptions{Replica: replica})
 	if now, err := os.ReadFile(w.file(key)); err != nil || !bytes.Equal(now, good) {

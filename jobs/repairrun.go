@@ -238,7 +238,7 @@ func (p *RepairPlan) rebuildPoints(ctx context.Context, env Env) error {
 	}
 	for _, m := range months {
 		man, _, err := manifests.Load(ctx, env.Store, m)
-		if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid) {
+		if fault.Is(err, fault.Corrupt) {
 			continue
 		}
 		if err != nil {
@@ -274,11 +274,11 @@ func (p *RepairPlan) mendReject(ctx context.Context, env Env, key object.Key, r 
 			if err != nil && !fault.Is(err, fault.NotExist) {
 				return fmt.Errorf("replica: %w", err)
 			}
-			if err == nil && namedByContent(key, got) {
+			if err == nil && manifests.NamedByContent(key, got) {
 				good = got
 			}
 		}
-		if len(data) == 0 || namedByContent(key, data) {
+		if len(data) == 0 || manifests.NamedByContent(key, data) {
 			return nil // done, it was the answer that was lost
 		}
 		if _, err := manifests.SetAside(ctx, env.Store, key, data); err != nil {

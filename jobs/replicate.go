@@ -251,11 +251,11 @@ func (p *ReplicatePlan) month(ctx context.Context, env Env, m utc.Month) (*copie
 		c.there, _, err = manifests.Adopt(ctx, p.to, m, describe)
 	}
 	if err != nil {
-		return nil, fault.Hint(fmt.Errorf("destination: %w", err), "`etl repair --store DESTINATION --month %s` mends it", m)
+		return nil, ifCorrupt(fmt.Errorf("destination: %w", err), "`etl repair --store DESTINATION --month %s` mends it", m)
 	}
 	var version manifests.Version
 	if c.source, version, err = manifests.Load(ctx, env.Store, m); err != nil {
-		return nil, fault.Hint(err, "`etl repair --month %s` mends it; then replicate again", m)
+		return nil, ifCorrupt(err, "`etl repair --month %s` mends it; then replicate again", m)
 	}
 	c.gone = version == ""
 	owner := make(map[object.Key]int32)
@@ -477,7 +477,7 @@ func (r *replication) reject(ctx context.Context, key object.Key) error {
 	if err != nil {
 		return err
 	}
-	if !namedByContent(key, data) {
+	if !manifests.NamedByContent(key, data) {
 		f := failure(fault.Hint(fault.Errorf(fault.Corrupt, "%s: the content is not that which its name says", key), "`etl repair` sets it aside"))
 		f.Path = string(key)
 		r.fail(f)
@@ -628,6 +628,15 @@ func (r *replication) dead() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.fatal != nil
+}
+
+// ifCorrupt adds a hint to what only a repair mends: not to a store that can not be
+// reached, which has a hint of its own.
+func ifCorrupt(err error, format string, a ...any) error {
+	if fault.Is(err, fault.Corrupt) {
+		return fault.Hint(err, format, a...)
+	}
+	return err
 }
 
 // copyFile copies one month file. It returns nil without an error for one that

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -225,14 +224,14 @@ func (p *RestorePlan) choose(ctx context.Context, env Env, all []sample.Point) e
 	for _, t := range there {
 		byID[t.ID] = t
 		if !t.Orphan {
-			byName[strings.ToValidUTF8(t.Name, "\ufffd")] = t.ID
+			byName[manifests.Clean(t.Name)] = t.ID
 		}
 	}
 	p.Points, p.chosen = len(chosen), make(map[int32]string, len(chosen))
 	for _, c := range chosen {
 		p.chosen[c.ID] = c.Name
 		t, ok := byID[c.ID]
-		switch name := strings.ToValidUTF8(t.Name, "\ufffd"); {
+		switch name := manifests.Clean(t.Name); {
 		case ok && (!t.Orphan && name == c.Name || c.Name == source.OrphanName(c.ID)):
 			continue // nobody knows a better name
 		case ok && !t.Orphan:

@@ -726,12 +726,12 @@ func (v *verifier) others(ctx context.Context) error {
 	if !v.opts.Points.All() {
 		return nil
 	}
-	for r, err := range manifests.Rejects(ctx, v.env.Store) {
+	for file, err := range manifests.Rejects(ctx, v.env.Store) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		v.report.Rejects++
-		f := Finding{Severity: Notice, Code: "reject", Path: string(r.Key), Remedy: "move it aside; rows that are still in the source are recorded again by `etl rearchive`"}
+		f := Finding{Severity: Notice, Code: "reject", Path: string(file.Key), Remedy: "`etl repair` sets it aside; rows that are still in the source are recorded again by the next archive"}
 		switch {
 		case err == nil || fault.Is(err, fault.NotExist):
 		case fault.Is(err, fault.Corrupt):

@@ -164,7 +164,7 @@ func (w *writer) point(ctx context.Context, k *work) (result, error) {
 				return result{}, missing(base.path, w.m.mp.Month)
 			}
 			continue // the write did not happen
-		case k.mend != nil && stored.etag != "" && unreadable(err):
+		case err != nil && k.mend != nil && stored.etag != "" && unreadable(err):
 			if base, err = w.setAside(ctx, stored); err != nil {
 				return result{}, err
 			}

@@ -418,7 +418,7 @@ func (c *Committer) resolve(ctx context.Context, cur *Entry, ch Change, afresh b
 	if cur != nil {
 		next.Name = cur.Name
 	}
-	next.Name = newest(ch.Point, clean(next.Name), ch.Name)
+	next.Name = newest(ch.Point, Clean(next.Name), ch.Name)
 	if next.Path == "" && next.Days.Archived() == 0 {
 		return nil, nil // there was no entry and there is nothing to say
 	}

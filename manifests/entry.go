@@ -34,7 +34,7 @@ type Describe func(data []byte) (Facts, error)
 func NewEntry(key object.Key, data []byte, etag string, f Facts) (Entry, error) {
 	sum := sha256.Sum256(data)
 	e := Entry{
-		ID: f.Point, Name: clean(f.Name), Path: key, Bytes: int64(len(data)), ETag: etag,
+		ID: f.Point, Name: Clean(f.Name), Path: key, Bytes: int64(len(data)), ETag: etag,
 		SHA256: hex.EncodeToString(sum[:]), RowsSHA256: f.RowsSHA256,
 		Samples: f.Samples, Days: slices.Clone(f.Days),
 	}
@@ -62,7 +62,7 @@ func inspect(describe Describe, month utc.Month, key object.Key, data []byte, et
 // newest is the name of a point after a run knew it as fresh: a name made up
 // for an id that the points table lacks never replaces a real one.
 func newest(id int32, old, fresh string) string {
-	fresh = clean(fresh)
+	fresh = Clean(fresh)
 	if old != "" && (fresh == "" || fresh == orphanName(id)) {
 		return old
 	}

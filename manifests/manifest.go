@@ -443,10 +443,10 @@ func appendOptional(b []byte, n *int64) []byte {
 	return appendInt(b, *n)
 }
 
-// clean is s as JSON can hold it: each byte that is not UTF-8 becomes U+FFFD.
+// Clean is s as JSON can hold it: each byte that is not UTF-8 becomes U+FFFD.
 // What is compared with a decoded string must be clean, or each run would find
 // a difference and write again.
-func clean(s string) string {
+func Clean(s string) string {
 	if utf8.ValidString(s) {
 		return s
 	}

@@ -126,7 +126,7 @@ func RebuildPoints(ctx context.Context, store object.Store, sourceID string, poi
 	if err != nil {
 		return err
 	}
-	data, err := EncodePoints(&Catalog{Format: PointsFormat, Version: PointsVersion, SourceID: clean(sourceID), Points: merged})
+	data, err := EncodePoints(&Catalog{Format: PointsFormat, Version: PointsVersion, SourceID: Clean(sourceID), Points: merged})
 	if err != nil {
 		return err
 	}

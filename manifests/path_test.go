@@ -26,7 +26,7 @@ func TestSlug(t *testing.T) {
 		strings.Repeat("é", 200):                 strings.Repeat("-", 150),
 		strings.Repeat("y", 149) + "\U0001F600z": strings.Repeat("y", 149) + "-",
 	} {
-		if got := Slug(name); got != want || Slug(clean(name)) != want {
+		if got := Slug(name); got != want || Slug(Clean(name)) != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
@@ -126,7 +126,7 @@ func FuzzSlug(f *testing.F) {
 	f.Add("\xff\x00")
 	f.Fuzz(func(t *testing.T, name string) {
 		s := Slug(name)
-		if s != Slug(clean(name)) || len(s) != min(150, len([]rune(name))) || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		if s != Slug(Clean(name)) || len(s) != min(150, len([]rune(name))) || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			t.Fatalf("%q: %q", name, s)
 		}
 	})

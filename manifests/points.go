@@ -140,10 +140,10 @@ func pointLine(p *sample.Point) ([]byte, error) {
 // storable is the point as the catalog can hold it. An infinite limit is no
 // limit, and JSON has none.
 func storable(p sample.Point) sample.Point {
-	p.Name = clean(p.Name)
+	p.Name = Clean(p.Name)
 	for _, s := range []**string{&p.Site, &p.System, &p.Equipment, &p.Unit} {
 		if *s != nil {
-			*s = new(clean(**s))
+			*s = new(Clean(**s))
 		}
 	}
 	for _, f := range []**float64{&p.MinValue, &p.MaxValue} {
@@ -158,10 +158,10 @@ func storable(p sample.Point) sample.Point {
 // Accepts returns an Invalid error if the cold tier belongs to another source
 // than the one with this id, unless adopt is set.
 func (c *Catalog) Accepts(sourceID string, adopt bool) error {
-	if c.SourceID == "" || c.SourceID == clean(sourceID) || adopt {
+	if c.SourceID == "" || c.SourceID == Clean(sourceID) || adopt {
 		return nil
 	}
-	return fault.Hint(fault.Errorf(fault.Invalid, "this cold tier belongs to source %s, this source is %s", c.SourceID, cmp.Or(clean(sourceID), "one without an id")),
+	return fault.Hint(fault.Errorf(fault.Invalid, "this cold tier belongs to source %s, this source is %s", c.SourceID, cmp.Or(Clean(sourceID), "one without an id")),
 		"if this source continues that one, run once more with --adopt")
 }
 
@@ -186,7 +186,7 @@ func Register(ctx context.Context, store object.Store, sourceID string, points [
 		if err != nil {
 			return nil, err
 		}
-		id := clean(sourceID)
+		id := Clean(sourceID)
 		if err := old.Accepts(id, adopt); err != nil {
 			return nil, err
 		}

@@ -179,7 +179,7 @@ func TestUnionModel(t *testing.T) {
 			}
 			points = append(points, p)
 			if _, known := model[id]; !known || !p.Orphan {
-				p.Name, p.Orphan = clean(p.Name), false
+				p.Name, p.Orphan = Clean(p.Name), false
 				model[id] = p
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"path"
 	"strings"
 	"time"
 
@@ -134,7 +135,8 @@ type RejectFile struct {
 }
 
 // Rejects yields the recorded rejects in order of their keys. A file that can
-// not be read is yielded with its error, and the others go on.
+// not be read, or that is not what its name says, is yielded with its error and
+// what it holds, and the others go on.
 func Rejects(ctx context.Context, store object.Store) iter.Seq2[RejectFile, error] {
 	return func(yield func(RejectFile, error) bool) {
 		for a, err := range store.List(ctx, rejectsPrefix) {
@@ -150,6 +152,10 @@ func Rejects(ctx context.Context, store object.Store) iter.Seq2[RejectFile, erro
 			data, _, err := store.Get(ctx, a.Key)
 			if err == nil {
 				f.Rows, err = parseRejects(data)
+				// An empty one stands for one that could not be read.
+				if err == nil && len(data) > 0 && !NamedByContent(a.Key, data) {
+					err = fault.Errorf(fault.Corrupt, "its content is not that which its name says")
+				}
 			}
 			if err != nil {
 				err = fmt.Errorf("%s: %w", a.Key, err)
@@ -159,6 +165,12 @@ func Rejects(ctx context.Context, store object.Store) iter.Seq2[RejectFile, erro
 			}
 		}
 	}
+}
+
+// NamedByContent reports whether a file of rejects holds what was written.
+func NamedByContent(key object.Key, data []byte) bool {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]) == strings.TrimSuffix(path.Base(string(key)), ".jsonl")
 }
 
 func parseRejects(data []byte) ([]sample.Reject, error) {

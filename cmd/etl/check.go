@@ -11,6 +11,7 @@ import (
 	"etl/internal/config"
 	"etl/internal/fault"
 	"etl/internal/object"
+	"etl/internal/secret"
 	"etl/internal/source"
 	"etl/internal/utc"
 )
@@ -44,6 +45,8 @@ type checks struct {
 	Source string  `json:"source"`
 	Store  string  `json:"store"`
 	Checks []check `json:"checks"`
+
+	secrets *secret.Set
 }
 
 func (r checks) exitCode() int {
@@ -62,9 +65,9 @@ func (r checks) exitCode() int {
 // try runs one check. f returns what it found.
 func (r *checks) try(name string, f func() (string, error)) bool {
 	detail, err := f()
-	c := check{Name: name, Result: checkOK, Detail: detail}
+	c := check{Name: name, Result: checkOK, Detail: r.secrets.Clean(detail)}
 	if err != nil {
-		c.Result, c.Detail, c.Remedy = checkMissing, err.Error(), fault.HintOf(err)
+		c.Result, c.Detail, c.Remedy = checkMissing, r.secrets.Clean(err.Error()), r.secrets.Clean(fault.HintOf(err))
 		if fault.ExitCode(err) == fault.ExitTransient {
 			c.Result = checkUnclear
 		}
@@ -83,7 +86,8 @@ func (r *checks) skip(why string, names ...string) {
 func (p *places) check(ctx context.Context) checks {
 	// A person waits: three attempts in a few seconds tell enough.
 	p.policy = fault.Policy{Attempts: 3, AfterCap: 10 * time.Second}
-	r := checks{Source: p.source, Store: p.store, Checks: []check{}}
+	secrets := &p.app.secrets
+	r := checks{Source: secrets.Clean(p.source), Store: secrets.Clean(p.store), Checks: []check{}, secrets: secrets}
 	p.checkToken(ctx, &r)
 	p.checkSource(ctx, &r)
 	p.checkStore(ctx, &r)

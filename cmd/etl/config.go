@@ -66,7 +66,8 @@ deletes nothing. Exit 1: something is missing. 5: it may pass, try again.`,
 			a.code = r.exitCode()
 			return a.print(r, func(w io.Writer) { printChecks(w, r) })
 		}
-		return a.print(map[string][]config.Value{"settings": p.settings.Values}, func(w io.Writer) { printSettings(w, p.settings.Values) })
+		values := p.settings.Shown(&a.secrets)
+		return a.print(map[string][]config.Value{"settings": values}, func(w io.Writer) { printSettings(w, values) })
 	}
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -128,6 +129,7 @@ func (p *places) resolve(a *app, cmd *cobra.Command) (err error) {
 	all := pflag.NewFlagSet("", pflag.ContinueOnError)
 	all.AddFlagSet(cmd.Flags())
 	all.AddFlagSet(&p.secrets)
+	a.secrets.Add(config.Secrets(settings, a.getenv, file)...)
 	if p.settings, err = config.Load(all, settings, a.getenv, file); err != nil {
 		return err
 	}
@@ -279,16 +281,19 @@ func (e *engine) options(mode jobs.Mode) jobs.ArchiveOptions {
 	// The collector works harder as the heap nears the limit; SQLite's page
 	// cache and the encoders' scratch live in the other half.
 	debug.SetMemoryLimit(int64(e.memory))
-	// Writers wait for the disk most of the time. With as many running threads
-	// as cores, one that comes back from a sync waits up to 10 ms for an
-	// extractor to be preempted; with twice as many the kernel lets it in at
-	// once. A day of 4,500 points into a fresh month takes a fifth less.
-	runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+	moreThreads()
 	return jobs.ArchiveOptions{
 		Mode: mode, Grace: time.Duration(e.grace), HotWindow: int(e.window), ExtractWorkers: int(e.extract), WriteWorkers: int(e.write),
 		Memory: int64(e.memory) / 2, Codec: monthfile.Codec(e.codec),
 	}
 }
+
+// moreThreads lets twice as many threads run as there are cores, however many
+// jobs the process runs. Writers wait for the disk most of the time. With as many
+// running threads as cores, one that comes back from a sync waits up to 10 ms for
+// an extractor to be preempted; with twice as many the kernel lets it in at once.
+// A day of 4,500 points into a fresh month takes a fifth less.
+var moreThreads = sync.OnceFunc(func() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) })
 
 // count is a flag of a number of workers.
 type count int

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +90,16 @@ func TestHostileNames(t *testing.T) {
 		t.Errorf("%v, %v", entries, err)
 	}
 
+	// The catalog gives the names to an empty database, and nothing else comes of them.
+	again := "sqlite:" + filepath.Join(root, "again.sqlite")
+	do(0, "migrate", "--source", again)
+	do(0, "restore", "--source", again, "--month", "2024-02")
+	do(0, "restore", "--month", "2024-02")
+	do(0, "verify", "--deep", "--against-source", "--source", again)
+	do(0, "restore", "--month", "2024-02", "--to-file", filepath.Join(root, "slice.sqlite"))
+	do(0, "replicate", "--to", "file:"+filepath.Join(root, "copy"))
+	do(0, "repair", "--dry-run")
+
 	// Now the store is somebody else's: the names of files are as hostile.
 	feb := utc.MonthOf(2024, 2)
 	manifest := filepath.Join(store, string(manifests.KeyOf(feb)))
@@ -155,15 +166,74 @@ func TestHostileNames(t *testing.T) {
 	do(4, "verify", "--deep", "--against-source")
 	do(4, "query", "SELECT * FROM samples")
 	// A manifest that leads elsewhere is refused by each command.
+	refused := 0
+	entries := slices.Clone(man.Points)
 	for _, path := range []string{"../../../../etc/passwd", "s3://other/x.parquet", "timeseries/2024/01/x.parquet", "timeseries/2024/02/\x1b[2J.parquet"} {
 		man.Points[0].Path = object.Key(path)
 		if err := os.WriteFile(manifest, manifests.Encode(man), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		for _, args := range [][]string{{"verify"}, {"views"}, {"points"}, {"query", "SELECT * FROM samples"}, {"archive"}} {
+		for _, args := range [][]string{{"verify"}, {"views"}, {"points"}, {"query", "SELECT * FROM samples"}, {"archive"}, {"backfill", "--month", "2024-02"}, {"rearchive", "--day", "2024-02-08"},
+			{"replicate", "--to", "file:" + filepath.Join(root, "copy1")}, {"restore", "--month", "2024-02"}, {"restore", "--month", "2024-02", "--to-file", filepath.Join(root, "slice2.sqlite")}, {"prune", "--older-than", "1d", "--yes"}} {
+			refused++
 			if out := do(4, args...); strings.Contains(out, "root:") {
 				t.Errorf("%v shows another file", args)
 			}
 		}
+		if out := do(0, "repair", "--dry-run"); !strings.Contains(out, "_manifests/2024-02.json") { // it is written anew from the files
+			t.Errorf("repair: %s", out)
+		}
 	}
+	// The file of a point, which is right in itself, is given to another one.
+	for i := range man.Points {
+		man.Points[i] = entries[i]
+	}
+	man.Points[2].Path, man.Points[3].Path = entries[3].Path, entries[2].Path
+	if err := os.WriteFile(manifest, manifests.Encode(man), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"verify", "--deep"}, {"query", "SELECT * FROM samples"}, {"replicate", "--to", "file:" + filepath.Join(root, "copy2")}, {"restore", "--month", "2024-02", "--overwrite"}} {
+		refused++
+		do(4, args...)
+	}
+	// And the catalog: what is no catalog is named, and names in one are only names.
+	catalog := filepath.Join(store, string(manifests.PointsKey))
+	for _, text := range []string{
+		`{"format":"etl-points","version":1,"points":[{"id":1,"name":"a"},{"id":1,"name":"b"}]}`,
+		`{"format":"etl-points","version":1,"points":[{"id":4294967297,"name":"a"}]}`,
+		`{"format":"etl-points","version":1,"points":` + strings.Repeat("[", 100_000),
+		`{"format":"\u001b[2J","version":1,"points":[]}`, "\x1b[2J",
+	} {
+		if err := os.WriteFile(catalog, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"archive"}, {"replicate", "--to", "file:" + filepath.Join(root, "copy3")}, {"restore", "--month", "2024-02"}} {
+			refused++
+			do(4, args...)
+		}
+	}
+	for _, rejects := range []string{"undated/x\x1b[2J.jsonl", "2024-02/'; DROP TABLE points; --.jsonl", "2024-02/" + strings.Repeat("0", 64) + ".jsonl"} {
+		name := filepath.Join(store, "_rejects", rejects)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(`{"point_id":1,"timestamp":"\u001b[2J","value":{"real":"\u001b"},"quality":1,"flags":1,"reason":"<script>\u009b"}`+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _, code := runETL(t, env, "rejects")
+	if code != 3 && code != 4 {
+		t.Errorf("rejects that are not what their names say: exit %d", code)
+	}
+	do(code, "rejects")
+	do(code, "rejects", "--json")
+	for _, name := range []string{"copy1", "copy2", "copy3"} { // nothing of it was copied
+		_ = filepath.WalkDir(filepath.Join(root, name), func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && strings.Contains(path, "passwd") {
+				t.Errorf("%s was written", path)
+			}
+			return nil
+		})
+	}
+	t.Logf("reliability: hostile manifests and catalogs, by command: %d runs refused", refused)
 }

@@ -14,7 +14,7 @@ import (
 // only packages of lower layers. Parsed in process, since a test that runs
 // `go list` in a child stays cached and green.
 var layers = [][]string{
-	{"internal/utc", "internal/fault", "internal/timing", "sql", "internal/reliability"},
+	{"internal/utc", "internal/fault", "internal/secret", "internal/timing", "sql", "internal/reliability"},
 	{"internal/sample", "internal/cloudflare", "internal/cost", "internal/schedule", "internal/notify"},
 	{"internal/monthfile", "internal/object", "internal/source"},
 	{"internal/tiers"},

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -97,7 +96,7 @@ func (a *app) watchStaging(command string) (show func(files.Progress), clear fun
 				fmt.Fprint(f, "\r\x1b[K")
 			}
 	}
-	log := zerolog.New(a.stderr).With().Timestamp().Str("command", command).Logger()
+	log := newLog(a.stderr, command)
 	last := start
 	return func(p files.Progress) {
 		if time.Since(last) >= 10*time.Second {

@@ -589,22 +589,6 @@ func TestIntegrationDisk(t *testing.T) {
 			t.Fatalf("want %q: %s", want, r)
 		}
 	}
-	mount := func(t *testing.T, at, options string) {
-		t.Helper()
-		if err := os.MkdirAll(at, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", at).CombinedOutput(); err != nil {
-			t.Skipf("mounting a file system needs root: %v %s", err, out)
-		}
-		t.Cleanup(func() { exec.Command("umount", at).Run() })
-	}
-	remount := func(t *testing.T, at, options string) {
-		t.Helper()
-		if out, err := exec.Command("mount", "-o", "remount,"+options, at).CombinedOutput(); err != nil {
-			t.Skipf("remount: %v %s", err, out)
-		}
-	}
 
 	t.Run("full", func(t *testing.T) {
 		p := fresh(t)

@@ -19,11 +19,15 @@ import (
 	"github.com/spf13/pflag"
 
 	"etl/internal/fault"
+	"etl/internal/secret"
 	"etl/internal/source"
 	"etl/internal/timing"
 )
 
-func main() {
+func main() { os.Exit(program()) }
+
+// program is run in this process.
+func program() int {
 	// The first signal ends stop, the second one ctx.
 	ctx, cancel := context.WithCancel(context.Background())
 	stop, firstSignal := context.WithCancel(ctx)
@@ -35,7 +39,7 @@ func main() {
 		<-signals
 		cancel()
 	}()
-	os.Exit(run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+	return run(ctx, stop, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
 }
 
 // ownInterrupts takes the interrupts of the terminal from main, until they are
@@ -69,6 +73,8 @@ type app struct {
 	timings, told bool
 	rec           *timing.Recorder
 	billed        func() source.Usage
+	// secrets are those of the settings: no message holds one.
+	secrets secret.Set
 	// code is the exit code of a command that ran to its end.
 	code int
 }
@@ -96,9 +102,9 @@ func run(ctx, stop context.Context, args []string, getenv func(string) string, s
 		fmt.Fprintln(stderr, "etl: interrupted; nothing is left half done, and running the command again is safe")
 		return fault.ExitInterrupted
 	}
-	fmt.Fprintf(stderr, "etl: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(stderr, "etl: %s\n", oneLine(a.secrets.Clean(err.Error())))
 	if h := fault.HintOf(err); h != "" {
-		fmt.Fprintf(stderr, "     %s\n", oneLine(h))
+		fmt.Fprintf(stderr, "     %s\n", oneLine(a.secrets.Clean(h)))
 	}
 	return fault.Worse(a.code, fault.ExitCode(err))
 }

@@ -106,7 +106,7 @@ func (p *places) api(place string) (*cloudflare.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := cloudflare.Options{URL: p.url, Rate: float64(p.rate), Burst: int(p.burst), Retry: p.retry(p.app.retrying), Timing: p.app.rec}
+	o := cloudflare.Options{URL: p.url, Rate: float64(p.rate), Burst: int(p.burst), Retry: p.retry(p.app.retrying), Secrets: &p.app.secrets, Timing: p.app.rec}
 	if roots != nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.TLSClientConfig = &tls.Config{RootCAs: roots}
@@ -193,7 +193,7 @@ func (p *places) openStore(ctx context.Context, want presence) (object.Store, er
 func (p *places) openBucket(ctx context.Context, u config.Store) (object.Store, error) {
 	o := s3.Options{
 		Endpoint: u.Endpoint, Region: cmp.Or(u.Region, p.region), Bucket: u.Bucket, Prefix: u.Prefix, PathStyle: u.PathStyle,
-		AccessKey: p.key, Secret: p.secret, SessionToken: p.session,
+		AccessKey: p.key, Secret: p.secret, SessionToken: p.session, Secrets: &p.app.secrets,
 	}
 	var err error
 	if o.RootCAs, err = p.roots(); err != nil {

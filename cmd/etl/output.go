@@ -160,9 +160,21 @@ func (a *app) watch(command string) (notify func(jobs.Event), stop func()) {
 		}}
 		return p.event, a.warnings.to(p.event, p.clear)
 	}
-	log := zerolog.New(jsonWriter{a.stderr}).With().Timestamp().Str("command", command).Logger()
-	l := &logLines{log: log, quiet: a.quiet, last: time.Now()}
+	l := &logLines{log: newLog(a.stderr, command), quiet: a.quiet, last: time.Now()}
 	return l.event, a.warnings.to(l.event, func() {})
+}
+
+// newLog is a log of JSON lines, which are fit for a terminal too.
+func newLog(w io.Writer, command string) zerolog.Logger {
+	return zerolog.New(jsonWriter{w}).With().Str("command", command).Logger().Hook(inUTC{})
+}
+
+// inUTC gives each line of the log its time. zerolog's own would carry the offset
+// of this machine.
+type inUTC struct{}
+
+func (inUTC) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
+	e.Time(zerolog.TimestampFieldName, time.Now().UTC())
 }
 
 // warnings passes on what a person should know from where there is no job, such
@@ -189,6 +201,7 @@ func (w *warnings) to(event func(jobs.Event), end func()) (stop func()) {
 }
 
 func (a *app) warn(text string) {
+	text = a.secrets.Clean(text)
 	a.warnings.mu.Lock()
 	defer a.warnings.mu.Unlock()
 	if a.warnings.event != nil {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -714,7 +713,7 @@ func costText(st lake.Stats) string {
 }
 
 func logSlow(w io.Writer, st lake.Stats) {
-	log := zerolog.New(w).With().Timestamp().Str("command", "query").Logger()
+	log := newLog(w, "query")
 	log.Info().Int64("rows", st.Rows).Int("files", st.Files).Int64("bytes_fetched", st.BytesFetched).Int64("hot_rows", st.HotRows).Int("replans", st.Replans).
 		Dur("plan_ms", st.Plan).Dur("catalog_ms", st.Catalog).Dur("fetch_ms", st.Fetch).Dur("extract_ms", st.Extract).Dur("run_ms", st.Run).Dur("total_ms", st.Total).Msg("slow query")
 }

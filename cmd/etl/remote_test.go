@@ -28,6 +28,7 @@ import (
 //
 //	d1 FAULT, s3 FAULT   let the service do that to requests; "none" ends it
 func TestRemoteScripts(t *testing.T) {
+	countWatched(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/remote",
 		Setup: func(env *testscript.Env) error {
@@ -54,7 +55,11 @@ func TestRemoteScripts(t *testing.T) {
 			} {
 				env.Setenv(k, v)
 			}
-			return nil
+			err = plantSecrets(env)
+			for _, half := range []string{"AWS_SECRET_ACCESS_KEY", "ETL_REPLICA_SECRET_ACCESS_KEY"} {
+				env.Setenv(half, "") // without the key that it belongs to it is refused
+			}
+			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"json": checkJSON, "exits": exits, "d1": faultD1, "s3": faultS3},
 	})

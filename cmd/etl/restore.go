@@ -198,6 +198,11 @@ func (c *restoring) openFile(ctx context.Context, a *app, env *jobs.Env) (done f
 	}
 	if err != nil {
 		done()
+		if !exists && !c.dryRun { // it would stand in the way of the next run
+			for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+				os.Remove(path + suffix)
+			}
+		}
 		return nil, err
 	}
 	env.Source, env.Ledger, env.Journal = file, nil, file

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(suite{m}, map[string]func(){"etl": main, "sqlite": sqliteMain})
+	testscript.Main(suite{m}, map[string]func(){"etl": watchedMain, "sqlite": sqliteMain})
 }
 
 // suite runs the tests within around, which the integration tests set.
@@ -36,6 +36,7 @@ func (s suite) Run() int { return around(s.m.Run) }
 //	json NAME[=VALUE]...           stdout is exactly one JSON object that has these fields
 //	flip FILE                      change one byte in the middle of a file
 func TestScripts(t *testing.T) {
+	countWatched(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -44,7 +45,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("ETL_CACHE", "cache")
 			env.Setenv("ETL_NOW", "2024-02-10T02:00:00Z")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each process would sleep a second at its end
-			return nil
+			return plantSecrets(env)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"json": checkJSON, "flip": flip, "exits": exits},
 	})

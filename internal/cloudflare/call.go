@@ -35,7 +35,9 @@ type call struct {
 func (c *Client) call(ctx context.Context, q call) error {
 	var last error
 	sent, denied := 0, 0
-	err := c.retry.Do(ctx, q.what, func(ctx context.Context) error {
+	err := c.retry.Do(ctx, q.what, func(ctx context.Context) (err error) {
+		// What the server says, or a proxy, may repeat what was sent.
+		defer func() { err = c.secrets.Error(err) }()
 		body, err := q.body(last)
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.what, err)
@@ -206,7 +208,7 @@ func (c *Client) messages(r io.Reader) []Message {
 		errs = []Message{{Message: plain}}
 	}
 	for i := range errs {
-		errs[i].Message = strings.ReplaceAll(errs[i].Message, c.token, "(the token)")
+		errs[i].Message = c.secrets.Clean(errs[i].Message)
 	}
 	return errs
 }

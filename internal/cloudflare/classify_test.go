@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"etl/internal/fault"
+	"etl/internal/secret"
 )
 
 func TestClassify(t *testing.T) {
@@ -108,7 +109,7 @@ func FuzzMessages(f *testing.F) {
 	} {
 		f.Add(500, []byte(s))
 	}
-	c := &Client{token: "the-secret-token"}
+	c := &Client{token: "the-secret-token", secrets: secret.New("the-secret-token")}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		errs := c.messages(strings.NewReader(string(body)))
 		err := Classify(status, nil, errs)

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"etl/internal/fault"
+	"etl/internal/secret"
 	"etl/internal/timing"
 )
 
@@ -47,6 +48,9 @@ type Options struct {
 	Burst int
 	// Retry is the policy for what is worth trying again; its Notify is kept.
 	Retry fault.Policy
+	// Secrets, which the token is added to, are in no error of the client; nil for
+	// the token alone.
+	Secrets *secret.Set
 	// Timing records what is waited for and what is read, nil for not at all.
 	Timing *timing.Recorder
 }
@@ -73,6 +77,7 @@ const deniedTries = 3
 // concurrent use.
 type Client struct {
 	base, account, token string
+	secrets              *secret.Set // no error holds any of them
 	http                 *http.Client
 	limit                *rate.Limiter
 	retry                fault.Policy
@@ -118,6 +123,10 @@ func New(account, token string, o Options) (*Client, error) {
 		return nil, fault.Wrap(fault.Usage, fmt.Errorf("client of Cloudflare's API: %w", errors.Join(errs...)))
 	}
 
+	if o.Secrets == nil {
+		o.Secrets = secret.New()
+	}
+	o.Secrets.Add(token)
 	hc := http.Client{}
 	if o.HTTP != nil {
 		hc = *o.HTTP
@@ -128,7 +137,7 @@ func New(account, token string, o Options) (*Client, error) {
 	// The API redirects nothing, and a token is not for others.
 	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: strings.TrimRight(o.URL, "/"), account: account, token: token, http: &hc,
+		base: strings.TrimRight(o.URL, "/"), account: account, token: token, secrets: o.Secrets, http: &hc,
 		// INVARIANT: no window of five minutes holds more than 300 s × Rate
 		// requests. A bucket of Burst that fills with r a second lets at most
 		// Burst + r × window through in any window.
@@ -166,7 +175,7 @@ func (c *Client) VerifyToken(ctx context.Context) (id string, err error) {
 		err = c.get(ctx, "verify the API token", path, nil, &token)
 		switch {
 		case err == nil && token.Status != "active":
-			return "", fault.Hint(fault.Errorf(fault.Unavailable, "verify the API token: its status is %q", printable(token.Status)), tokenHint)
+			return "", fault.Hint(fault.Errorf(fault.Unavailable, "verify the API token: its status is %q", c.secrets.Clean(printable(token.Status))), tokenHint)
 		case err == nil && token.ID == "":
 			return "", fault.Errorf(fault.Invalid, "verify the API token: the answer names no id")
 		case err == nil:

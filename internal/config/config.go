@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"etl/internal/fault"
+	"etl/internal/secret"
 )
 
 // DefaultFile is read if it exists and no other file is named.
@@ -79,6 +80,36 @@ func (c *Config) Value(name string) Value {
 		}
 	}
 	return Value{}
+}
+
+// Shown are the values as people may see them: a URL without the password that
+// somebody has written into it, and no secret in the place of something else.
+func (c *Config) Shown(secrets *secret.Set) []Value {
+	shown := slices.Clone(c.Values)
+	for i, v := range shown {
+		if v.Origin != "default" {
+			shown[i].Value = secrets.Clean(v.Value)
+		}
+	}
+	return shown
+}
+
+// Secrets are the values of all secrets that the environment and the file set,
+// whether a command asks for them or not: what no message may hold. Of a file that
+// can not be read there are none.
+func Secrets(settings []Setting, getenv func(string) string, file string) []string {
+	written, _ := (&Config{}).readFile(file, settings)
+	var all []string
+	for _, s := range settings {
+		if !s.Secret {
+			continue
+		}
+		for _, name := range s.Variables() {
+			all = append(all, strings.TrimSpace(getenv(name)))
+		}
+		all = append(all, written[s.Name].value)
+	}
+	return all
 }
 
 // layer is how strong the origin of a value is.

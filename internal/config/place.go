@@ -10,6 +10,7 @@ import (
 
 	"etl/internal/fault"
 	"etl/internal/object"
+	"etl/internal/secret"
 )
 
 // Source is where the hot tier is.
@@ -161,19 +162,21 @@ func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%q is no URL", text) // err repeats the text, not always quoted
+		return fmt.Errorf("%q is no URL", secret.Scrub(text)) // err repeats the text, not always quoted
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return fmt.Errorf("%q: want http:// or https:// and a host", text)
+		return fmt.Errorf("%q: want http:// or https:// and a host", secret.Scrub(text))
 	case u.User != nil:
 		return fmt.Errorf("the URL of %s holds a user or password, which belong elsewhere", u.Host)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return fmt.Errorf("%q: want no query and no fragment", text)
+		return fmt.Errorf("%q: want no query and no fragment", secret.Scrub(text))
 	}
 	return nil
 }
 
-// shown is text for an error: as it is if it is plain and short, else quoted and cut.
+// shown is text for an error: as it is if it is plain and short, else quoted and
+// cut; without the secrets that somebody may have written into a URL.
 func shown(text string) string {
+	text = secret.Scrub(text)
 	if len(text) > 0 && len(text) <= 200 && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' }) {
 		return text
 	}

@@ -69,7 +69,10 @@ func parseFacts(b []byte) (m Meta, rowsSHA256 string, err error) {
 	if version.V == nil {
 		return m, "", corrupt("facts: no version")
 	}
-	if *version.V != Version {
+	if *version.V < Version {
+		return m, "", corrupt("facts: there is no version %d", *version.V)
+	}
+	if *version.V > Version {
 		err := fault.Wrap(fault.Invalid, &VersionError{*version.V})
 		return m, "", fault.Hint(err, "a newer etl wrote this file: upgrade this one")
 	}

@@ -136,7 +136,7 @@ type Info struct {
 // Parquet, or a Parquet file without the facts. Its kind is Invalid.
 var ErrForeign = errors.New("not a month file of etl")
 
-// VersionError is in the chain of the error for a month file of another format
+// VersionError is in the chain of the error for a month file of a later format
 // version. Its kind is Invalid.
 type VersionError struct{ Version int64 }
 

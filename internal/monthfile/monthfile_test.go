@@ -327,6 +327,8 @@ func TestFacts(t *testing.T) {
 
 	for name, bad := range map[string][]byte{
 		"no version":   change(`"v":1,`, ``),
+		"version 0":    change(`"v":1`, `"v":0`),
+		"version -1":   change(`"v":1`, `"v":-1`),
 		"no json":      resign(data, "month file"),
 		"array":        resign(data, "[]"),
 		"no id":        change(`"id":`, `"nid":`),

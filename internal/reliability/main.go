@@ -92,8 +92,17 @@ var suites = []suite{
 		{"committers of one manifest", "TestSimulation", "The last writer of an object has the last word on its entry"},
 		{"hostile manifests", "TestHostile", "What a hostile manifest says reaches neither SQL nor a path"},
 	}},
-	{name: "network", tags: "duckdb_arrow,integration", dir: "./jobs", expects: []expected{
-		{"faults over the network", "TestIntegrationFaults", "What passes is got over within the run, what does not is named, with its exit code"},
+	{name: "network", tags: "duckdb_arrow,integration", dir: "./jobs", args: []string{"-thorough"}, expects: []expected{
+		{"faults over the network: archive", "TestIntegrationFaults", "What passes is got over within the run, what does not is named, with its exit code"},
+		{"faults over the network: prune", "TestIntegrationFaults", "The same of prune"},
+		{"faults over the network: restore", "TestIntegrationFaults", "The same of restore"},
+		{"faults over the network: repair", "TestIntegrationFaults", "The same of repair"},
+		{"faults over the network: replicate", "TestIntegrationFaults", "The same of replicate"},
+	}},
+	{name: "hostile input and secrets", tags: "duckdb_arrow,integration", dir: "./cmd/etl", expects: []expected{
+		{"hostile manifests and catalogs, by command", "TestHostileNames", "Every command that reads them refuses them"},
+		{"planted secrets", "TestPlantedSecrets", "No output, file or object of any command holds a secret, whatever a server echoes"},
+		{"full and read-only disks", "TestIntegrationDisks", "A job on a disk that takes nothing ends with an error that says so, and the next one completes"},
 	}},
 	{name: "processes", tags: "duckdb_arrow,integration", dir: "./cmd/etl", args: []string{"-thorough"}, expects: []expected{
 		{"kill -9 of archive", "TestIntegrationKill", "Killed at any moment: what is left reads correctly, the ledger claims no more than is safe, the next run completes"},

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -50,6 +51,11 @@ func (s *Store) classify(err error, r request) error {
 		if text := http.StatusText(res.HTTPStatusCode()); message == text && code == strings.ReplaceAll(text, " ", "") {
 			code, message = "", ""
 		}
+		// An answer that broke off does not say which of the reasons it was, and
+		// the status alone would have a missing object be a wrong endpoint.
+		if code == "" && errors.Is(err, io.ErrUnexpectedEOF) && !decisive(res.HTTPStatusCode()) {
+			return fault.Errorf(fault.Transient, "the store answers %s, and the answer broke off: %w", answer(res.Response.Response, "", ""), io.ErrUnexpectedEOF)
+		}
 		return s.answered(res.Response.Response, code, message, r)
 	}
 	if cause := r.parent.Err(); cause != nil {
@@ -65,6 +71,9 @@ func (s *Store) classify(err error, r request) error {
 		err = u.Err
 	} else if bad, ok := errors.AsType[*smithy.DeserializationError](err); ok {
 		return fault.Errorf(r.lost(), "the answer is damaged or cut short: %w", bad.Err)
+	} else if res, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && res.Response != nil && res.HTTPStatusCode() >= 200 {
+		// It ends before its first element does.
+		return fault.Errorf(r.lost(), "the answer is damaged or cut short: %w", res.Err)
 	} else if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		err = send.Err
 	} else if op, ok := errors.AsType[*smithy.OperationError](err); ok {
@@ -79,6 +88,11 @@ func (s *Store) classify(err error, r request) error {
 		return fault.Hint(fault.Wrap(fault.Invalid, err), "the endpoint speaks http: write http:// for https://")
 	}
 	return fault.Wrap(r.lost(), err)
+}
+
+// decisive reports whether a status says all without a code.
+func decisive(status int) bool {
+	return status >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusConflict, http.StatusPreconditionFailed, http.StatusTooManyRequests}, status)
 }
 
 // noStore is the error of an answer that no S3 service gives.

@@ -215,7 +215,12 @@ func TestLies(t *testing.T) {
 		{"a web page", "get", nil, 13, "<html></html>", invalid, "no ETag"},
 		{"a web page", "list", nil, -1, "<html></html>", invalid, "no listing"},
 		{"text", "list", nil, -1, "hello", invalid, "no listing"},
-		{"nothing", "list", nil, -1, "", invalid, "no listing"},
+		{"a page with a type", "list", nil, -1, "<!DOCTYPE html>", invalid, "no listing"},
+		{"nothing", "list", nil, -1, "", transient, "cut short"},
+		{"one byte of a listing", "list", nil, -1, "<", transient, "cut short"},
+		{"a listing without its element", "list", nil, -1, `<?xml version="1.0" encoding="UTF-8"?>` + "\n", transient, "cut short"},
+		{"a listing cut in its declaration", "list", nil, -1, `<?xml version="1.0" enc`, transient, "cut short"},
+		{"a listing cut in its first element", "list", nil, -1, page("")[:12], transient, "cut short"},
 		{"half a listing", "list", nil, -1, page("<Contents><Ke")[:110], transient, "cut short"},
 		{"an error as a success", "put", http.Header{"Etag": {etag}}, -1, "<Error><Code>InternalError</Code></Error>", unknown, "InternalError"},
 		{"other bytes", "get", http.Header{"Etag": {etag}}, 4, "dada", transient, "not those of ETag"},
@@ -449,4 +454,64 @@ func TestPutCutShort(t *testing.T) {
 	if n, err := body.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("a late reader got %d bytes, %v", n, err)
 	}
+}
+
+// A refusal that breaks off is asked for again: without its code nobody knows
+// whether the object is missing or the endpoint wrong. Some statuses need no code.
+func TestRefusalBreaksOff(t *testing.T) {
+	for status, want := range map[int]fault.Kind{404: transient, 403: transient, 400: transient, 412: fault.Conflict, 429: transient} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Length", "300")
+			w.WriteHeader(status)
+			io.WriteString(w, `<?xml version="1.0"?><Error><Code>NoSu`)
+		}))
+		s := open(t, options(srv.URL))
+		for _, op := range operations {
+			if err := op.do(t.Context(), s); !fault.Is(err, want) {
+				t.Errorf("%d, %s: %v of kind %s, want %s", status, op.name, err, fault.KindOf(err), want)
+			}
+		}
+		srv.Close()
+	}
+}
+
+// Whatever answers, each operation ends with a result or with an error that is
+// classified, of bounded length, without the secrets.
+func FuzzAnswers(f *testing.F) {
+	const list = `<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>archive</Name><EncodingType>url</EncodingType>`
+	for _, body := range []string{"", "<", list, list + "</ListBucketResult>", list + `<Contents><Key>a%2F</Key><ETag>&quot;x&quot;</ETag><Size>1</Size></Contents><IsTruncated>false</IsTruncated></ListBucketResult>`,
+		list + "<IsTruncated>true</IsTruncated></ListBucketResult>", "<html><br>", "<!DOCTYPE html>", "<Error><Code>NoSuchKey</Code><Message>a-secret-of-the-tests</Message></Error>", "<Error><Code>SlowDown</Code></Error>",
+		list + "<KeyCount>99999999999999999999</KeyCount></ListBucketResult>", list + strings.Repeat("<a>", 300), "\xff\x00"} {
+		f.Add(200, "\"x\"", []byte(body))
+		f.Add(403, "", []byte(body))
+	}
+	f.Fuzz(func(t *testing.T, status int, etag string, body []byte) {
+		if status < 200 || status > 599 {
+			t.Skip("no status of an answer")
+		}
+		o := options("http://127.0.0.1:1")
+		o.Secret, o.SessionToken = "a-secret-of-the-tests", "a-session-of-the-tests"
+		h := http.Header{"Content-Type": {"application/xml"}, "Content-Length": {fmt.Sprint(len(body))}, "Location": {"http://elsewhere/a-secret-of-the-tests"}}
+		if etag != "" {
+			h.Set("ETag", etag)
+		}
+		s := newStore(o, roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Body != nil {
+				_, _ = io.Copy(io.Discard, r.Body)
+				r.Body.Close()
+			}
+			return &http.Response{StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h.Clone(),
+				Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Request: r}, nil
+		}))
+		for _, op := range operations {
+			err := op.do(t.Context(), s)
+			if err == nil {
+				continue
+			}
+			if text := err.Error(); fault.KindOf(err) == fault.Internal || len(text) > 4000 || strings.Contains(text, o.Secret) || strings.Contains(text, o.SessionToken) {
+				t.Errorf("%s: %s: %d bytes: %.500s", op.name, fault.KindOf(err), len(text), text)
+			}
+		}
+	})
 }

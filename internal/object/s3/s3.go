@@ -26,6 +26,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -48,9 +49,11 @@ import (
 	"github.com/aws/smithy-go/auth"
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"etl/internal/fault"
 	"etl/internal/object"
+	"etl/internal/secret"
 )
 
 const (
@@ -85,6 +88,9 @@ type Options struct {
 	PathStyle bool
 	// RootCAs are the authorities that may vouch for the endpoint, nil for the system's.
 	RootCAs *x509.CertPool
+	// Secrets, which Secret and SessionToken are added to, are in no error of the
+	// store; nil for these alone.
+	Secrets *secret.Set
 }
 
 // check reports every fault at once.
@@ -98,7 +104,7 @@ func (o Options) check() error {
 	if o.Endpoint != "" {
 		u, err := url.Parse(o.Endpoint)
 		want(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "",
-			"endpoint %q: want a URL like https://HOST", o.Endpoint)
+			"endpoint %q: want a URL like https://HOST", secret.Scrub(o.Endpoint))
 	}
 	want(o.Region != "", `no region given ("auto" for R2)`)
 	want(o.Bucket != "" && !strings.ContainsAny(o.Bucket, "/?#"), "bucket %q: want a name", o.Bucket)
@@ -132,10 +138,11 @@ func R2Endpoint(account, jurisdiction string) (string, error) {
 
 // Store is an object.Store over a bucket.
 type Store struct {
-	client *s3.Client
-	bucket string
-	prefix string // "" or with a "/" at its end
-	r2     bool   // whether the service is R2, for hints
+	client  *s3.Client
+	secrets *secret.Set // no error holds any of them
+	bucket  string
+	prefix  string // "" or with a "/" at its end
+	r2      bool   // whether the service is R2, for hints
 
 	// The constants, except in tests.
 	patience time.Duration
@@ -195,7 +202,11 @@ func newStore(o Options, t http.RoundTripper) *Store {
 	if o.Endpoint != "" {
 		opts.BaseEndpoint = &o.Endpoint
 	}
-	s := &Store{client: s3.New(opts), bucket: o.Bucket, patience: patience, pace: pace, r2: strings.Contains(o.Endpoint, ".r2.cloudflarestorage.com")}
+	if o.Secrets == nil {
+		o.Secrets = secret.New()
+	}
+	o.Secrets.Add(o.Secret, o.SessionToken)
+	s := &Store{client: s3.New(opts), secrets: o.Secrets, bucket: o.Bucket, patience: patience, pace: pace, r2: strings.Contains(o.Endpoint, ".r2.cloudflarestorage.com")}
 	if o.Prefix != "" {
 		s.prefix = o.Prefix + "/"
 	}
@@ -263,7 +274,7 @@ func (s *Store) Get(ctx context.Context, key object.Key) ([]byte, object.Attrs, 
 	}
 	data, a, err := s.get(ctx, path)
 	if err != nil {
-		return nil, object.Attrs{}, fmt.Errorf("get %s: %w", key, err)
+		return nil, object.Attrs{}, s.secrets.Error(fmt.Errorf("get %s: %w", key, err))
 	}
 	a.Key = key
 	return data, a, nil
@@ -335,7 +346,7 @@ func (s *Store) Put(ctx context.Context, key object.Key, data []byte, o object.P
 	}
 	etag, err := s.put(ctx, path, data, o)
 	if err != nil {
-		return object.Attrs{}, fmt.Errorf("put %s: %w", key, err)
+		return object.Attrs{}, s.secrets.Error(fmt.Errorf("put %s: %w", key, err))
 	}
 	return object.Attrs{Key: key, Size: int64(len(data)), ETag: etag}, nil
 }
@@ -396,7 +407,7 @@ func (s *Store) Delete(ctx context.Context, key object.Key) error {
 	if _, err := s.client.DeleteObject(under, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: path}); err != nil {
 		// To delete again is harmless, so an outcome that is not known is Transient.
 		if err = s.classify(err, request{ctx: under, parent: ctx, get: true}); !fault.Is(err, fault.NotExist) {
-			return fmt.Errorf("delete %s: %w", key, err)
+			return s.secrets.Error(fmt.Errorf("delete %s: %w", key, err))
 		}
 	}
 	return nil
@@ -452,7 +463,7 @@ func (s *Store) ListAfter(ctx context.Context, prefix string, after object.Key) 
 	}
 	return func(yield func(object.Attrs, error) bool) {
 		fail := func(err error) {
-			yield(object.Attrs{}, fmt.Errorf("list %q: %w", prefix, err))
+			yield(object.Attrs{}, s.secrets.Error(fmt.Errorf("list %q: %w", prefix, err)))
 		}
 		ask, ok := askable(prefix)
 		if !ok {
@@ -528,15 +539,68 @@ func (s *Store) page(parent context.Context, prefix, start string, token *string
 	if start != "" && token == nil {
 		in.StartAfter = &start
 	}
-	out, err := s.client.ListObjectsV2(ctx, in)
+	var head opening
+	out, err := s.client.ListObjectsV2(ctx, in, head.record)
 	if err != nil {
 		return nil, s.classify(err, request{ctx: ctx, parent: parent})
 	}
 	if out.Name == nil {
-		// The SDK takes any XML, a web page too, for an empty listing.
-		return nil, s.noStore("the answer is no listing of a bucket")
+		// The SDK takes any XML, a web page too, for an empty listing, and so
+		// what ends before it says what it is.
+		err := s.noStore("the answer is no listing of a bucket")
+		if head.cut() {
+			err = fault.Wrap(fault.Transient, fmt.Errorf("the answer is damaged or cut short: it ends after %d bytes", len(head)))
+		}
+		return nil, err
 	}
 	return out, nil
+}
+
+// opening are the first bytes of an answer.
+type opening []byte
+
+// record keeps them while the SDK reads the answer.
+func (o *opening) record(opts *s3.Options) {
+	opts.APIOptions = append(opts.APIOptions, func(stack *middleware.Stack) error {
+		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("Opening", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+			out, meta, err := next.HandleDeserialize(ctx, in)
+			if res, ok := out.RawResponse.(*smithyhttp.Response); ok && res.Body != nil {
+				res.Body = &recording{res.Body, o}
+			}
+			return out, meta, err
+		}), middleware.After)
+	})
+}
+
+type recording struct {
+	io.ReadCloser
+	to *opening
+}
+
+func (r *recording) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	*r.to = append(*r.to, p[:min(n, 1<<10-min(len(*r.to), 1<<10))]...)
+	return n, err
+}
+
+// cut reports whether the answer, which was read to its end, ended before the
+// name of its first element.
+func (o opening) cut() bool {
+	text := strings.TrimSpace(strings.TrimPrefix(string(o), "\ufeff"))
+	if text != "" && text[0] != '<' || len(o) >= 1<<10 {
+		return false
+	}
+	x := xml.NewDecoder(strings.NewReader(text))
+	for {
+		switch token, err := x.RawToken(); token.(type) {
+		case xml.StartElement, xml.Directive: // a page of HTML begins with a directive
+			return false
+		default:
+			if err != nil {
+				return true
+			}
+		}
+	}
 }
 
 // askable is the part of a prefix that can be sent, which must be UTF-8: all

@@ -267,7 +267,9 @@ func (s *Source) classify(ctx context.Context, err error) error {
 		return fault.Hint(fault.Wrap(fault.Corrupt, err), "sqlite3 %s .recover shows what can be saved", s.path)
 	case sqlite.ResultFull:
 		return fault.Hint(fault.Wrap(fault.Unavailable, err), "the disk that holds %s is full", s.path)
-	case sqlite.ResultReadOnly, sqlite.ResultPerm, sqlite.ResultAuth, sqlite.ResultCantOpen, sqlite.ResultIOErr:
+	case sqlite.ResultIOErr: // also of a full disk, where the files beside one in WAL mode have no room
+		return fault.Hint(fault.Wrap(fault.Unavailable, err), "is the disk that holds %s full, or failing? Its folder must be writable for a database in WAL mode", s.path)
+	case sqlite.ResultReadOnly, sqlite.ResultPerm, sqlite.ResultAuth, sqlite.ResultCantOpen:
 		return fault.Hint(fault.Wrap(fault.Unavailable, err),
 			"%s and its folder must be readable, and writable for the ledger and for a database in WAL mode", s.path)
 	}
