@@ -495,8 +495,8 @@ func (o errandEnd) said() string {
 // errand is a job that is run over a network that is spoilt.
 type errand struct {
 	name    string
-	now     time.Time              // 0 for that of the scene
-	prepare func(n *network)       // makes of the scene what the job finds
+	now     time.Time                // 0 for that of the scene
+	prepare func(n *network)         // makes of the scene what the job finds
 	run     func(*network) errandEnd // its requests come in one order
 	// holds reports whether all is as the job, run on clean, has left it.
 	holds func(s *networkScene, n, clean *network) bool
