@@ -68,7 +68,7 @@ faults: ## archive, prune, restore, repair and replicate over the network, with 
 	@bash -o pipefail -c "$(GO) test -count=1 -timeout 90m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs -args -thorough | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
 
 reliability: ## run every proof at its thorough size, fuzzing included, and write what was tried into docs/reliability.md (about 25 min)
-	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime $(FUZZTIME)
+	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime 10s
 
 live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
 	$(GO) test -count=1 -timeout 25m -v -tags $(TAGS),integration -run '^TestLive$$' ./cmd/etl

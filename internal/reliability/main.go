@@ -382,7 +382,9 @@ func page(only string, all []suite, results map[string]*result, took map[string]
 				n += r.n
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s |\n", sum.what, thousands(n))
+		if n > 0 { // else its suite was not run
+			fmt.Fprintf(&b, "| %s | %s |\n", sum.what, thousands(n))
+		}
 	}
 	return []byte(b.String())
 }
