@@ -13,7 +13,7 @@ INTEGRATION = $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules 
 
 # Whatever reads bytes that somebody else may have written, as package:target.
 FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/monthfile:FuzzThrift \
-	manifests:FuzzDecode manifests:FuzzDecodePoints manifests:FuzzParseRejects manifests:FuzzSlug \
+	manifests:FuzzDecode manifests:FuzzDecodePoints manifests:FuzzParseRejects manifests:FuzzScan manifests:FuzzSlug \
 	internal/source/d1:FuzzScan internal/cloudflare:FuzzMessages internal/object/s3:FuzzAnswers internal/secret:FuzzClean internal/source/files:FuzzCSV internal/source/files:FuzzRow internal/source/files:FuzzParseTime \
 	internal/config:FuzzWrangler internal/config:FuzzYAML internal/sample:FuzzDayCounts internal/utc:FuzzParseDay cmd/etl:FuzzKnown
 FUZZTIME ?= 4s

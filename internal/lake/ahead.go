@@ -80,8 +80,7 @@ func (h *hearing) fetch(tell func()) {
 	defer h.mu.Unlock()
 	tell()
 	if h.list != nil && h.span != nil {
-		list, span := h.list, *h.span
-		h.ahead.Go(func() { list.prefetch(h.ctx, span[0], span[1]) })
+		h.ahead.Go(h.list.prefetch(h.ctx, h.span[0], h.span[1]))
 	}
 }
 

@@ -362,7 +362,7 @@ func (l *Lake) insertFrom(ctx context.Context, rec arrow.RecordBatch, text strin
 		return 0, err
 	}
 	defer reader.Release()
-	return n, l.conn.Raw(func(c any) error {
+	err = l.conn.Raw(func(c any) error {
 		a, err := duckdb.NewArrowFromConn(c.(driver.Conn))
 		if err != nil {
 			return err
@@ -381,6 +381,7 @@ func (l *Lake) insertFrom(ctx context.Context, rec arrow.RecordBatch, text strin
 		_, dropped := conn.ExecContext(context.WithoutCancel(ctx), "DROP VIEW lake_in", nil)
 		return cmp.Or(err, dropped)
 	})
+	return n, err
 }
 
 // arrow runs a statement of ours and calls f with its records, which are valid

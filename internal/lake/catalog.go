@@ -134,12 +134,12 @@ func (c *Catalog) loadPoints(ctx context.Context) (err error) {
 	return err
 }
 
-// prefetch fetches the months of load into the session, beside whatever else is
-// done with the catalog: it changes nothing of it. What it can not fetch, load will
-// meet again.
-func (c *Catalog) prefetch(ctx context.Context, from, to int64) {
+// prefetch returns what fetches the months of load into the session, beside
+// whatever else is done with the catalog: it works on a copy that is made now. What
+// it can not fetch, load will meet again.
+func (c *Catalog) prefetch(ctx context.Context, from, to int64) func() {
 	ahead := &Catalog{Months: slices.Clone(c.Months), pins: c.pins, store: c.store, name: c.name}
-	_, _ = ahead.load(ctx, from, to)
+	return func() { _, _ = ahead.load(ctx, from, to) }
 }
 
 // Load makes the months local that may have a sample from..to, Unix

@@ -145,7 +145,7 @@ func (l *Lake) Explain(ctx context.Context, q Query) (*Explanation, error) {
 	if err := l.lock(ctx); err != nil {
 		return nil, err
 	}
-	defer l.unlock(nil)
+	defer l.unlock(ctx, nil)
 	p, err := l.prepare(ctx, q, h, l.choose)
 	if err := errors.Join(userError(ctx, err), l.done(ctx, err)); err != nil {
 		return nil, err
@@ -862,12 +862,12 @@ func (l *Lake) run(ctx context.Context, q Query, behind bool, f func(context.Con
 		p.stats.Total = time.Since(p.start)
 		*stats = p.stats
 		if behind {
-			l.behind.Go(func() { l.unlock(l.done(ctx, nil)) })
+			l.behind.Go(func() { l.unlock(context.WithoutCancel(ctx), l.done(ctx, nil)) })
 			return nil
 		}
 	}
 	ended := l.done(ctx, err)
-	l.unlock(nil)
+	l.unlock(ctx, nil)
 	return errors.Join(userError(ctx, err), ended)
 }
 
@@ -886,13 +886,18 @@ func (l *Lake) lock(ctx context.Context) error {
 }
 
 // unlock lets the next query begin, and writes the manifests that this one has
-// fetched into the cache, behind the answer.
-func (l *Lake) unlock(spoilt error) {
+// fetched into the cache, behind the answer; not after an interruption, which stops
+// at once.
+func (l *Lake) unlock(ctx context.Context, spoilt error) {
 	l.spoilt = spoilt
 	if l.catalog != nil {
 		for i := range l.catalog.Months {
 			l.catalog.Months[i].fresh = nil // the next query asks for it, or for its file
 		}
+	}
+	if ctx.Err() != nil {
+		l.mu.Unlock()
+		return
 	}
 	note := l.note()
 	l.mu.Unlock()
