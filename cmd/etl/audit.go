@@ -240,9 +240,13 @@ func printAudit(w io.Writer, r *jobs.AuditReport, limit, width int, colour bool)
 		fmt.Fprint(w, ", by the manifests alone (a NULL counts as a sample)")
 	}
 	fmt.Fprintf(w, ": %s\n", seconds(r.Elapsed))
-	fmt.Fprintf(w, "%s of about %s expected samples are there; %s missing", comma(c.Present), comma(c.Expected), comma(c.Missing))
+	fmt.Fprintf(w, "%s of about %s samples that were due are missing", comma(c.Missing), comma(c.Expected))
 	if c.Known > 0 {
 		fmt.Fprintf(w, ", %s of them acknowledged", comma(c.Known))
+	}
+	fmt.Fprintf(w, "; %s are there", comma(c.Present))
+	if c.Present > c.Expected-c.Missing { // roughly: what is due is not counted one by one
+		fmt.Fprint(w, ", those of points that report changes only among them")
 	}
 	fmt.Fprintln(w)
 	if !r.Fast {
