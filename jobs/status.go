@@ -99,7 +99,7 @@ type StatusOptions struct {
 	Grace     time.Duration // default 1 h
 	HotWindow int           // days, default 35
 	// Looks is about how many readings the share of bad quality is taken from,
-	// default 20,000: each is a seek and a billed row.
+	// default 5,000: each is a seek and a billed row.
 	Looks int
 }
 
@@ -111,7 +111,7 @@ func (o *StatusOptions) defaults() {
 		o.HotWindow = HotWindow
 	}
 	if o.Looks == 0 {
-		o.Looks = 20_000
+		o.Looks = 5_000
 	}
 }
 

@@ -76,7 +76,7 @@ can not be read; the lines of the other one are there all the same.`,
 	} {
 		f.Var(&limitFlag{v.to, v.kind}, "limit-"+v.name, v.about)
 	}
-	c.window, c.grace, c.looks = jobs.HotWindow, wait(jobs.Grace), 20_000
+	c.window, c.grace, c.looks = jobs.HotWindow, wait(jobs.Grace), 5_000
 	f.Var(&c.window, "hot-window", "how many days back archive looks for days missed and late rows")
 	f.Var(&c.grace, "grace", "how long after its end a day is taken to be complete")
 	f.Var(&c.looks, "quality-looks", "about how many readings the share of bad quality is taken from, a billed row each")

@@ -80,7 +80,7 @@ type Load struct {
 func Default() Load {
 	return Load{
 		Points: 4500, SamplesPerDay: 4500 * 1440, Retention: 30, BytesPerRow: RowBytes, BytesPerSample: SampleBytes,
-		Alarms: 0.01, Late: 0.01, ReadsPerDay: 10e6, StatusPerDay: 24, VerifySample: 0.04, HotWindow: 35, Years: 10, Looks: 20_000, Rate: 4, Burst: 200,
+		Alarms: 0.01, Late: 0.01, ReadsPerDay: 10e6, StatusPerDay: 24, VerifySample: 0.04, HotWindow: 35, Years: 10, Looks: 5_000, Rate: 4, Burst: 200,
 	}
 }
 
