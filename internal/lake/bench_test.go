@@ -2,9 +2,11 @@ package lake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"path/filepath"
 	"testing"
 	"time"
@@ -197,6 +199,38 @@ func BenchmarkFirst(b *testing.B) {
 			}
 			for unit, d := range map[string]time.Duration{"plan-ms": sum.Plan, "catalog-ms": sum.Catalog, "extract-ms": sum.Extract, "run-ms": sum.Run} {
 				b.ReportMetric(d.Seconds()*1e3/float64(b.N), unit)
+			}
+		})
+	}
+}
+
+// BenchmarkCatalogYear makes a year of 4,500 points local: fresh, as a query over an
+// empty cache has it, and out of the cache.
+func BenchmarkCatalogYear(b *testing.B) {
+	o := benchLake(b, 12, 4500, 0).o
+	for _, name := range []string{"cached", "fresh"} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				b.StopTimer()
+				if name == "fresh" {
+					if _, err := o.Cache.Clear(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				l, err := Open(context.Background(), o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				_, err = l.refresh(context.Background())
+				if err == nil {
+					_, err = l.loadMonths(context.Background(), math.MinInt64, math.MaxInt64)
+				}
+				b.StopTimer()
+				if err := errors.Join(err, l.pins.settle(), l.Close()); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
 			}
 		})
 	}

@@ -76,24 +76,18 @@ var (
 // 10,000 points. A name that is NULL or no text is given as "". Text is what the
 // table has byte by byte: it comes as literals.
 func (s *Source) Points(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
-	const doing = "list the points"
-	t, err := s.inspected(ctx, doing)
-	if err != nil {
-		return nil, nil, err
-	}
-	points, err := s.listPoints(ctx, doing, t)
-	if err != nil {
-		return nil, nil, err
-	}
-	ids, odd, err := s.skipScan(ctx, doing)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.unite(ctx, doing, t, points, ids, odd)
+	return s.list(ctx, func(doing string, _ []sample.Point) ([]int32, []int64, error) { return s.skipScan(ctx, doing) })
 }
 
 // List implements source.Lister, by as many requests. Names and text are as at Points.
 func (s *Source) List(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
+	return s.list(ctx, func(doing string, points []sample.Point) ([]int32, []int64, error) {
+		return s.gapScan(ctx, doing, source.Gaps(points))
+	})
+}
+
+// list is Points with a scan for ids, which may leave out those that it is given.
+func (s *Source) list(ctx context.Context, scan func(doing string, points []sample.Point) (ids []int32, odd []int64, err error)) ([]sample.Point, []sample.Reject, error) {
 	const doing = "list the points"
 	t, err := s.inspected(ctx, doing)
 	if err != nil {
@@ -103,16 +97,10 @@ func (s *Source) List(ctx context.Context) ([]sample.Point, []sample.Reject, err
 	if err != nil {
 		return nil, nil, err
 	}
-	ids, odd, err := s.gapScan(ctx, doing, source.Gaps(points))
+	ids, odd, err := scan(doing, points)
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.unite(ctx, doing, t, points, ids, odd)
-}
-
-// unite adds those ids to the points that are not among them, and finds the
-// rejects; odd is as skipScan returns it.
-func (s *Source) unite(ctx context.Context, doing string, t *source.Tables, points []sample.Point, ids []int32, odd []int64) ([]sample.Point, []sample.Reject, error) {
 	known := len(points)
 	for _, id := range ids {
 		if _, ok := slices.BinarySearchFunc(points[:known], id, byID); !ok {
