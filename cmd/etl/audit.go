@@ -245,8 +245,14 @@ func printAudit(w io.Writer, r *jobs.AuditReport, limit, width int, colour bool)
 		fmt.Fprintf(w, ", %s of them acknowledged", comma(c.Known))
 	}
 	fmt.Fprintf(w, "; %s are there", comma(c.Present))
-	if c.Present > c.Expected-c.Missing { // roughly: what is due is not counted one by one
-		fmt.Fprint(w, ", those of points that report changes only among them")
+	undue := int64(0)
+	for i := range r.Points {
+		if p := &r.Points[i]; p.Expected == nil {
+			undue += p.Present
+		}
+	}
+	if undue > 0 {
+		fmt.Fprintf(w, ", %s of them of points without an interval", comma(undue))
 	}
 	fmt.Fprintln(w)
 	if !r.Fast {
