@@ -20,6 +20,7 @@ type Database interface {
 	Grouper
 	Latester
 	Oldester
+	Lister
 	Historian
 	Summarizer
 	Gauger
@@ -70,6 +71,11 @@ func (t *timed) Read(ctx context.Context, q Query, f func(*sample.Batch) error) 
 	})
 	t.rec.Add(timing.SourceRead, time.Since(start)-outside, 0)
 	return s, err
+}
+
+func (t *timed) List(ctx context.Context) ([]sample.Point, []sample.Reject, error) {
+	defer t.rec.End(timing.SourceOther, time.Now())
+	return t.Database.List(ctx)
 }
 
 func (t *timed) Latest(ctx context.Context, points []int32, days utc.Days, f func(*sample.Batch) error) error {
