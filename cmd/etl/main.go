@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"etl/internal/config"
 	"etl/internal/fault"
 	"etl/internal/secret"
 	"etl/internal/source"
@@ -102,6 +103,7 @@ func run(ctx, stop context.Context, args []string, getenv func(string) string, s
 		fmt.Fprintln(stderr, "etl: interrupted; nothing is left half done, and running the command again is safe")
 		return fault.ExitInterrupted
 	}
+	a.secrets.Add(config.Secrets(settings, getenv, getenv("ETL_CONFIG"))...) // of a command line that was not understood, too
 	fmt.Fprintf(stderr, "etl: %s\n", oneLine(a.secrets.Clean(err.Error())))
 	if h := fault.HintOf(err); h != "" {
 		fmt.Fprintf(stderr, "     %s\n", oneLine(a.secrets.Clean(h)))
