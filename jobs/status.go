@@ -313,7 +313,11 @@ func (s *statusJob) readHot(ctx context.Context, h *hotFacts) {
 }
 
 func (s *statusJob) readPoints(ctx context.Context, h *hotFacts) (err error) {
-	if h.points, _, err = s.env.Source.Points(ctx); err != nil {
+	list := s.env.Source.Points
+	if l, ok := s.env.Source.(source.Lister); ok {
+		list = l.List
+	}
+	if h.points, _, err = list(ctx); err != nil {
 		return err
 	}
 	g := s.env.Source.(source.Gauger)
@@ -323,12 +327,21 @@ func (s *statusJob) readPoints(ctx context.Context, h *hotFacts) (err error) {
 		ids[i] = p.ID
 		retired[p.ID] = p.RetiredAt != nil && *p.RetiredAt <= s.now.UnixMilli()
 	}
+	both, bctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return s.readNewest(bctx, g, h, ids, retired) })
+	both.Go(func() error { return s.readMarks(bctx, g, h, ids) })
+	return both.Wait()
+}
+
+// readNewest looks at the newest samples of the points, and at the quality of those
+// of the last day.
+func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts, ids []int32, retired map[int32]bool) error {
 	// A clock that is a minute wrong is no news; rows from the future must not hide that
 	// the sensors are silent.
 	now, day := s.now.UnixMilli(), s.now.Add(-24*time.Hour).UnixMilli()
 	var lively []int32
 	if l, ok := s.env.Source.(source.Latester); ok {
-		err = l.Latest(ctx, ids, source.Window(s.now), func(b *sample.Batch) error {
+		err := l.Latest(ctx, ids, source.Window(s.now), func(b *sample.Batch) error {
 			for i, ts := range b.TS {
 				h.withRows++
 				switch {
@@ -352,9 +365,11 @@ func (s *statusJob) readPoints(ctx context.Context, h *hotFacts) (err error) {
 			return err
 		}
 	}
-	if err := s.readQuality(ctx, g, h, lively, day, now); err != nil {
-		return err
-	}
+	return s.readQuality(ctx, g, h, lively, day, now)
+}
+
+// readMarks looks at the ledger of the window.
+func (s *statusJob) readMarks(ctx context.Context, g source.Gauger, h *hotFacts, ids []int32) error {
 	if s.env.Ledger == nil {
 		return nil
 	}

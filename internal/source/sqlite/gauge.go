@@ -54,20 +54,22 @@ func (s *Source) Quality(ctx context.Context, points []int32, from, to int64, pe
 	type counts struct{ looked, bad int }
 	found := make([]counts, len(points))
 	err := s.read(ctx, "look at the quality of readings", func(c *conn, _ *source.Tables) error {
-		for i, id := range points {
-			n := &found[i]
-			for k := range perPoint {
-				if err := query(c, "SELECT quality < 192 FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp <= ? ORDER BY timestamp DESC LIMIT 1",
-					func(st *sqlite.Stmt) error {
-						n.looked++
-						n.bad += st.ColumnInt(0)
-						return nil
-					}, int64(id), from, source.QualityInstant(id, k, perPoint, from, to)); err != nil {
-					return err
+		return seeks(c, func() error {
+			for i, id := range points {
+				n := &found[i]
+				for k := range perPoint {
+					if err := query(c, "SELECT quality < 192 FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp <= ? ORDER BY timestamp DESC LIMIT 1",
+						func(st *sqlite.Stmt) error {
+							n.looked++
+							n.bad += st.ColumnInt(0)
+							return nil
+						}, int64(id), from, source.QualityInstant(id, k, perPoint, from, to)); err != nil {
+						return err
+					}
 				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 	if err != nil {
 		return err

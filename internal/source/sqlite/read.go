@@ -274,18 +274,24 @@ func (s *Source) outermost(ctx context.Context, doing, order string, points []in
 	return s.read(ctx, doing, func(c *conn, _ *source.Tables) error {
 		b := &c.batch
 		b.Reset()
-		for _, id := range points {
-			if err := query(c, first, func(st *sqlite.Stmt) error {
-				value := sample.Null
-				if st.ColumnType(1) != sqlite.TypeNull {
-					value = st.ColumnFloat(1)
+		err := seeks(c, func() error {
+			for _, id := range points {
+				if err := query(c, first, func(st *sqlite.Stmt) error {
+					value := sample.Null
+					if st.ColumnType(1) != sqlite.TypeNull {
+						value = st.ColumnFloat(1)
+					}
+					b.PointID = append(b.PointID, id)
+					b.Append(st.ColumnInt64(0), value, uint8(st.ColumnInt64(2)), uint16(st.ColumnInt64(3)))
+					return nil
+				}, int64(id), days.From.Start(), days.To.Start()); err != nil {
+					return err
 				}
-				b.PointID = append(b.PointID, id)
-				b.Append(st.ColumnInt64(0), value, uint8(st.ColumnInt64(2)), uint16(st.ColumnInt64(3)))
-				return nil
-			}, int64(id), days.From.Start(), days.To.Start()); err != nil {
-				return err
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		if err := f(b); err != nil {
 			return callbackError{err}

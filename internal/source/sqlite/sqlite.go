@@ -214,8 +214,14 @@ func (s *Source) write(ctx context.Context, doing string, f func(*conn) error) e
 	return s.with(ctx, s.writer, doing, func(c *conn) error { return transaction(c, func() error { return f(c) }) })
 }
 
-func transaction(c *conn, f func() error) (err error) {
-	if err := exec(c, "BEGIN IMMEDIATE"); err != nil {
+func transaction(c *conn, f func() error) error { return within(c, "BEGIN IMMEDIATE", f) }
+
+// seeks calls f, which makes many small reads, in a transaction that reads: each by
+// itself would lock the file and unlock it, which takes as long as the read.
+func seeks(c *conn, f func() error) error { return within(c, "BEGIN", f) }
+
+func within(c *conn, begin string, f func() error) (err error) {
+	if err := exec(c, begin); err != nil {
 		return err
 	}
 	if err = f(); err == nil {
