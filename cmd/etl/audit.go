@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -368,7 +369,7 @@ func printWorst(w io.Writer, r *jobs.AuditReport, limit, width int, colour bool)
 		p := r.Points[i]
 		cover := "–"
 		if p.Expected != nil && *p.Expected > 0 {
-			cover = coverText(1 - part(p.Missing, p.Expected))
+			cover = coverText(*p.Expected-p.Missing, *p.Expected)
 		}
 		long := ""
 		if p.Longest > 0 {
@@ -383,12 +384,9 @@ func printWorst(w io.Writer, r *jobs.AuditReport, limit, width int, colour bool)
 	fmt.Fprintf(w, "%s\n", stripLegend(len(r.DayStarts)-1, strip))
 }
 
-// coverText is a part in percent that is 100 only if all is there.
-func coverText(part float64) string {
-	if part < 1 {
-		part = min(part, 0.9999)
-	}
-	return strconv.FormatFloat(100*max(0, part), 'f', 2, 64) + "%"
+// coverText is a part in percent, rounded down: it is 100 only if all is there.
+func coverText(there, due int64) string {
+	return strconv.FormatFloat(math.Floor(float64(max(0, there))/float64(due)*1e4)/100, 'f', 2, 64) + "%"
 }
 
 // fills are the glyphs of a day with holes, by how much of it is there.
