@@ -52,7 +52,7 @@ func (s *Set) Add(values ...string) {
 		s.grams = make(map[[gram]byte]struct{})
 	}
 	for _, v := range values {
-		for _, f := range Forms(v) {
+		for _, f := range Forms(beyondHost(v)) {
 			f = lower(f)
 			if len(f) < gram {
 				s.short = append(s.short, f)
@@ -63,6 +63,16 @@ func (s *Set) Add(values ...string) {
 			}
 		}
 	}
+}
+
+// beyondHost is what is secret of a URL: all that comes after its host, which other
+// URLs have, too. Anything else is secret as a whole.
+func beyondHost(value string) string {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return value
+	}
+	return strings.TrimPrefix(value, u.Scheme+"://"+u.Host+"/")
 }
 
 // Forms are the ways in which a secret may be repeated. Letters may be of either

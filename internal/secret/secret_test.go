@@ -89,3 +89,18 @@ func FuzzClean(f *testing.F) {
 		}
 	})
 }
+
+// Of a URL that is secret the host is none: other URLs on it stay legible.
+func TestHostIsNoSecret(t *testing.T) {
+	s := New("https://hooks.example.org/services/T0/B0/kFq83Lm2xP0s", "https://a.example.org/x")
+	for text, want := range map[string]string{
+		"post https://hooks.example.org/services/T0/B0/kFq83Lm2xP0s: 404":     "post https://hooks.example.org/(secret): 404",
+		"get https://hooks.example.org/status: 200":                           "get https://hooks.example.org/status: 200",
+		"https%3A%2F%2Fhooks.example.org%2Fservices%2FT0%2FB0%2FkFq83Lm2xP0s": "https%3A%2F%2Fhooks.example.org%2F(secret)",
+		"at https://a.example.org/x":                                          "at https://a.example.org/x",
+	} {
+		if got := s.Clean(text); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}
