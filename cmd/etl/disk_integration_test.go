@@ -102,15 +102,31 @@ func TestIntegrationDisks(t *testing.T) {
 		}
 	}
 
+	// unwritable does something while the disk is read-only. The connection of the
+	// sensors would hold it up.
+	unwritable := func(t *testing.T, p *place, disk string, f func()) {
+		t.Helper()
+		holds := strings.HasPrefix(p.file, disk)
+		if holds {
+			p.must(p.conn.Close())
+		}
+		remount(t, disk, "ro")
+		f()
+		remount(t, disk, "rw")
+		if holds {
+			p.conn = p.open()
+		}
+	}
+
 	// spoilt has a job fail on a disk, in both ways, and then succeed.
 	spoilt := func(t *testing.T, p *place, disk string, args []string, fulls []string) {
 		t.Helper()
 		empty := fill(t, disk)
 		broken(t, p.etl(args...), fulls...)
 		empty()
-		remount(t, disk, "ro")
-		broken(t, p.etl(args...), readonly, "readonly database", "unable to open database file")
-		remount(t, disk, "rw")
+		unwritable(t, p, disk, func() {
+			broken(t, p.etl(args...), readonly, "readonly database", "unable to open database file")
+		})
 		p.ok(args...)
 	}
 
@@ -130,7 +146,7 @@ func TestIntegrationDisks(t *testing.T) {
 		if rows, _ := p.cold(); !maps.Equal(rows, truth) {
 			t.Error("after the repair the archive is not what the source holds")
 		}
-		p.ok("verify", "--deep", "--against-source", "--quiet", "--hot-window", "60d")
+		p.ok("verify", "--deep", "--against-source", "--quiet", "--from", from)
 	})
 	t.Run("prune", func(t *testing.T) {
 		p, _, _, disk := fresh(t)
@@ -143,9 +159,9 @@ func TestIntegrationDisks(t *testing.T) {
 			t.Error("rows are gone")
 		}
 		empty()
-		remount(t, disk, "ro")
-		broken(t, p.etl(args...), readonly, "readonly database", "unable to open database file")
-		remount(t, disk, "rw")
+		unwritable(t, p, disk, func() {
+			broken(t, p.etl(args...), readonly, "readonly database", "unable to open database file")
+		})
 		p.ok(args...)
 		rows, _ := p.cold()
 		if left := p.hot(); len(left) >= len(truth) {
@@ -183,7 +199,7 @@ func TestIntegrationDisks(t *testing.T) {
 		p.late(p.conn, p.rng, 100, points, from, to)
 		p.exec("PRAGMA wal_checkpoint(TRUNCATE)")
 		spoilt(t, p, disk, []string{"archive", "--quiet", "--hot-window", "60d"}, []string{"database or disk is full", "is the disk that holds", full})
-		p.ok("verify", "--deep", "--against-source", "--quiet", "--hot-window", "60d")
+		p.ok("verify", "--deep", "--against-source", "--quiet", "--from", from)
 	})
 	t.Run("migrate", func(t *testing.T) {
 		p, _, _, disk := fresh(t)

@@ -287,15 +287,15 @@ func (p *page) scanRows(sc *scanner) error {
 const fastRow = 128
 
 // scanFast reads rows of the usual form, [1234,1704412800000,21.37,192,0], from
-// b, which starts with one, and returns where it stopped: at a row of another
+// b, if it starts with one, and returns where it stopped: at a row of another
 // form, at one that is not what comes next, or near the end of b.
 //
 // INVARIANT: what it takes scanRow would take with the same result. So it judges
 // nothing: what it does not take it leaves to scanRow.
 func (p *page) scanFast(b []byte) int {
 	n := &p.next
-	if !n.inside || len(n.ids) == 0 {
-		return 0 // the first row
+	if !n.inside || len(n.ids) == 0 || len(b) == 0 || b[0] != '[' {
+		return 0 // the first row, or none; those that follow one begin as they should
 	}
 	ids, last := n.ids, int64(math.Floor(n.after)) // an integer is greater than both or none
 	points, times, values, qualities, flags := p.PointID, p.TS, p.Value, p.Quality, p.Flags
