@@ -31,6 +31,9 @@ type fleetPoint struct {
 	lo, hi   *float64
 }
 
+// mute is the point of a fleet that has no sample in the days first+9 to first+18.
+const mute = 6
+
 // fleet makes points of all kinds and their samples, which are late, missing,
 // NULL, jittered, bad and spiky at random.
 func (w *world) fleet(r *rand.Rand, first, today utc.Day) []fleetPoint {
@@ -62,17 +65,24 @@ func (w *world) fleet(r *rand.Rand, first, today utc.Day) []fleetPoint {
 			p.lo, p.hi = new(-1.0), new(9.0)
 			w.exec("UPDATE points SET min_value = -1, max_value = 9 WHERE id = ?", p.id)
 		}
+		begin := (first + utc.Day(r.IntN(45))).Start()
+		if i == mute {
+			begin, p.interval, p.retired = first.Start(), &step, math.MaxInt64
+			w.exec("UPDATE points SET interval_ms = ?, retired_at = NULL WHERE id = ?", step, p.id)
+		}
 		ps = append(ps, p)
 		if i == 7 {
 			continue // has no sample at all
 		}
-		begin := (first + utc.Day(r.IntN(45))).Start()
 		jitter := []int64{0, 0, 40_000}[r.IntN(3)]
-		held, v := r.IntN(3) == 0, 5.5
+		held, v := i == 1 || r.IntN(3) == 0, 5.5
 		w.exec("BEGIN")
 		for t := begin; t < w.now.UnixMilli(); t += step {
 			if r.IntN(40) == 0 {
 				t += r.Int64N(3 * utc.DayMillis) // silent
+			}
+			if i == mute && t >= (first+9).Start() && t < (first+19).Start() {
+				continue
 			}
 			ts := t
 			if jitter > 0 {
@@ -240,7 +250,7 @@ func TestAuditModel(t *testing.T) {
 		w := newWorld(t)
 		first, today := day("2024-01-10"), utc.DayOfTime(w.now)
 		ps := w.fleet(r, first, today)
-		for range 6 {
+		for round := range 6 {
 			switch r.IntN(4) {
 			case 0:
 				w.job(jobs.ArchiveOptions{Mode: jobs.Archive})
@@ -264,11 +274,14 @@ func TestAuditModel(t *testing.T) {
 			}
 			from := first - 2 + utc.Day(r.IntN(int(today-first)))
 			to := min(today+1, from+1+utc.Day(r.IntN([]int{2, 50, 50}[r.IntN(3)])))
+			if round == 5 {
+				from, to = first+10, first+18 // one is mute
+			}
 			tolerance, silence := []float64{1.5, 1, 3}[r.IntN(3)], []time.Duration{0, 0, 36 * time.Hour}[r.IntN(3)]
 			zone := []*time.Location{time.UTC, time.UTC, newYork(t)}[r.IntN(3)]
 			o := jobs.AuditOptions{Days: utc.Days{From: from, To: to}, Zone: zone, Tolerance: tolerance, MaxSilence: silence, Rules: []string{},
 				Limits: jobs.RuleLimits{Flatline: 12 * time.Hour, Spike: 5, Bad: 0.01, Drift: 0.05}}
-			if r.IntN(2) == 0 {
+			if round%2 == 1 {
 				o.Rules = jobs.AuditRules
 			}
 			report, err := jobs.Audit(t.Context(), w.auditEnv(), w.lake, o)
