@@ -16,7 +16,9 @@ FUZZ = internal/monthfile:FuzzDecode internal/monthfile:FuzzPages internal/month
 	manifests:FuzzDecode manifests:FuzzDecodePoints manifests:FuzzParseRejects manifests:FuzzScan manifests:FuzzSlug \
 	internal/source/d1:FuzzScan internal/cloudflare:FuzzMessages internal/object/s3:FuzzAnswers internal/secret:FuzzClean internal/source/files:FuzzCSV internal/source/files:FuzzRow internal/source/files:FuzzParseTime \
 	internal/config:FuzzWrangler internal/config:FuzzYAML internal/sample:FuzzDayCounts internal/utc:FuzzParseDay cmd/etl:FuzzKnown
-FUZZTIME ?= 4s
+# Inputs for each. Not seconds: a target that is still at work when they are over fails
+# now and then (go.dev/issue/75804, mended in Go 1.27).
+FUZZTIME ?= 20000x
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test fuzz servers integration faults reliability live deploy bench bench-quick check
@@ -35,7 +37,7 @@ test: ## run the unit and command-line tests
 
 # .ci/run has no time to build all packages anew with the counters that lead the
 # fuzzer: SHORT=1 changes inputs blindly, in the test programs as they are.
-fuzz: ## give each parser changed inputs for a moment (FUZZTIME=4s, two minutes in all); one that fails is kept in testdata/fuzz
+fuzz: ## give each parser changed inputs (FUZZTIME=20000x of them); one that fails is kept in testdata/fuzz
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && for f in $(FUZZ); do \
 		p=$${f%:*}; \
 		if [ -z "$(SHORT)" ]; then \
@@ -68,7 +70,7 @@ faults: ## archive, prune, restore, repair and replicate over the network, with 
 	@bash -o pipefail -c "$(GO) test -count=1 -timeout 90m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs -args -thorough | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
 
 reliability: ## run every proof at its thorough size, fuzzing included, and write what was tried into docs/reliability.md (about 25 min)
-	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime 10s
+	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime 50000x
 
 live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
 	$(GO) test -count=1 -timeout 25m -v -tags $(TAGS),integration -run '^TestLive$$' ./cmd/etl

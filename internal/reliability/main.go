@@ -186,7 +186,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.BoolVar(&o.read, "read", false, "run nothing that has a log in that folder: read it")
 	flags.StringVar(&o.only, "only", "", "run suites of which the name matches this expression alone; the page then says so")
 	flags.StringVar(&o.fuzz, "fuzz", "", "fuzz targets, as package:Target")
-	flags.StringVar(&o.fuzztime, "fuzztime", "4s", "for each of them")
+	flags.StringVar(&o.fuzztime, "fuzztime", "20000x", "inputs for each of them (20000x)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestFuzzTarget(t *testing.T) {
-	all := fuzzSuites("internal/config:FuzzYAML", "1s")
+	all := fuzzSuites("internal/config:FuzzYAML", "10x")
 	log := filepath.Join(t.TempDir(), "log")
 	text := saying("FuzzYAML", "pass", "fuzz: elapsed: 0s, execs: 10 (1/sec)", "fuzz: elapsed: 1s, execs: 123456 (1/sec)")
 	if err := os.WriteFile(log, []byte(text), 0o644); err != nil {
@@ -61,7 +61,7 @@ func TestFuzzTarget(t *testing.T) {
 	if r := got["internal/config:FuzzYAML"]; err != nil || r == nil || r.n != 123456 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if c := strings.Join(all[0].command(), " "); !strings.Contains(c, "-fuzz=^FuzzYAML$ -fuzztime=1s") || !strings.HasSuffix(c, "./internal/config") {
+	if c := strings.Join(all[0].command(), " "); !strings.Contains(c, "-fuzz=^FuzzYAML$ -fuzztime=10x") || !strings.HasSuffix(c, "./internal/config") {
 		t.Error(c)
 	}
 }
