@@ -56,6 +56,9 @@ func (l *Lake) listen(ctx context.Context, text string) *hearing {
 func (h *hearing) begin() {
 	if !h.begun {
 		h.begun = true
+		if l := h.lake; l.blank() {
+			h.ahead.Go(l.pins.earlyPoints(h.ctx, l.o.Store, l.o.StoreName))
+		}
 		h.work.Go(func() { h.news, h.err = h.lake.ask(h.ctx, h.listed) })
 	}
 }
@@ -82,6 +85,31 @@ func (h *hearing) fetch(tell func()) {
 	if h.list != nil && h.span != nil {
 		h.ahead.Go(h.list.prefetch(h.ctx, h.span[0], h.span[1]))
 	}
+}
+
+// guessed is touches before anything is known of the lake: what is likely to be
+// listed is fetched while it is.
+func (h *hearing) guessed(from, to int64) {
+	l := h.lake
+	h.mu.Lock()
+	if h.list == nil && l.o.Store != nil {
+		// A range without an end ends with the hot tier.
+		if early := l.pins.earlyMonths(h.ctx, l.o.Store, l.o.StoreName, from, min(to, l.o.Now().UnixMilli())); early != nil {
+			h.ahead.Go(early)
+		}
+	}
+	h.mu.Unlock()
+	h.touches(from, to)
+}
+
+// blank reports whether this is the first that a session hears, and no other has
+// left what it heard.
+func (l *Lake) blank() bool {
+	if l.o.Store == nil || l.asked.Swap(true) {
+		return false
+	}
+	names, err := l.pins.cache.catalogNames()
+	return err == nil && len(names[catalogID(l.o.StoreName, memoKey, "")]) == 0
 }
 
 // stop ends it: nothing is asked any more when it returns.
@@ -219,7 +247,7 @@ func (l *Lake) guess(ctx context.Context, p *plan, h *hearing) {
 		return
 	}
 	if g := (&plan{scans: list}); g.reads("samples") {
-		h.touches(g.bounds())
+		h.guessed(g.bounds())
 	}
 }
 

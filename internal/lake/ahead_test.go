@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,8 @@ import (
 
 	"etl/internal/fault"
 	"etl/internal/object"
+	"etl/internal/utc"
+	"etl/jobs"
 )
 
 // heldList is a store whose next listing of the manifests calls hold before it
@@ -199,6 +202,86 @@ func TestVerdict(t *testing.T) {
 			t.Errorf("refused %v after %v", v.refused(), ok)
 		}
 	}
+}
+
+// TestLakeBeforeListing: over an empty cache the manifests of the months that a
+// statement names, and points.json, are fetched while they are listed, and count if
+// they are what was listed; a session that another one has left a memo for, and a
+// statement without a beginning, ask for nothing that is not listed.
+func TestLakeBeforeListing(t *testing.T) {
+	w := small(t)
+	gets := func(key string) (n int) {
+		for _, op := range w.store.Trace() {
+			if op == "get _manifests/"+key+".json" {
+				n++
+			}
+		}
+		return n
+	}
+	cache := func() *Cache { return openCache(t, t.TempDir(), large) }
+	open := func(c *Cache) (*Lake, *heldList) {
+		store := &heldList{Store: w.store}
+		o := w.options()
+		o.Store, o.Cache = store, c
+		return w.open(o), store
+	}
+	const bounded = "SELECT count(*) AS n FROM samples WHERE ts >= '2024-01-05' AND ts < '2024-03-20'"
+	const endless = "SELECT count(*) AS n FROM samples WHERE ts >= '2024-02-01'"
+	const whole = "SELECT count(*) AS n FROM samples"
+	count := func(l *Lake, query string) {
+		t.Helper()
+		if got, _, err := ask(t, l, Query{SQL: query}); err != nil || !slices.Equal(got, []string{fmt.Sprint(len(w.truth))}) {
+			t.Errorf("%s: %q, %v, want %d", query, got, err, len(w.truth))
+		}
+	}
+	late := day("2024-02-03").Start()
+	for _, query := range []string{bounded, endless} {
+		for _, changes := range []bool{false, true} {
+			c := cache()
+			l, store := open(c)
+			w.store.Reset()
+			store.next(func() error {
+				for end := time.Now().Add(20 * time.Second); gets("points") == 0 || gets("2024-02") == 0; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Error("nothing is fetched before it is listed:", w.store.Trace())
+						break
+					}
+				}
+				if changes {
+					late += 7
+					w.put(1, late, row{3, 192, 0})
+					w.job(jobs.ArchiveOptions{Mode: jobs.Rearchive, Days: utc.Days{From: day("2024-02-03"), To: day("2024-02-04")}})
+				}
+				return nil
+			})
+			count(l, query)
+			if !changes && (gets("points") != 1 || gets("2024-02") != 1) {
+				t.Errorf("%s: %d and %d gets: %q", query, gets("points"), gets("2024-02"), w.store.Trace())
+			}
+			// The next session knows what to ask for, once this one has written it.
+			l.behind.Wait()
+			l, store = open(c)
+			w.store.Reset()
+			store.next(func() error {
+				time.Sleep(50 * time.Millisecond)
+				if w.store.Count() > 1 {
+					t.Errorf("asked for before it was listed: %q", w.store.Trace())
+				}
+				return nil
+			})
+			count(l, query)
+		}
+	}
+	l, store := open(cache())
+	w.store.Reset()
+	store.next(func() error {
+		time.Sleep(50 * time.Millisecond)
+		if gets("2024-02") > 0 {
+			t.Errorf("asked for before it was listed: %q", w.store.Trace())
+		}
+		return nil
+	})
+	count(l, whole)
 }
 
 // TestLakeAsksEarly: a text without a table of the lake asks nothing, whatever is

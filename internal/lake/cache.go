@@ -455,6 +455,7 @@ type Pins struct {
 	fresh      map[string]*fresh // by id
 	freshBytes int64
 
+	early    turns // by key: what is being fetched before it was listed, see earlyMonths
 	settling sync.Mutex
 }
 

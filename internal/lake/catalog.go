@@ -210,6 +210,9 @@ func manifestMonth(key object.Key) (utc.Month, bool) {
 func (p *Pins) month(ctx context.Context, store object.Store, name string, cached func() (map[string][]string, error), m *CatalogMonth) error {
 	key := manifests.KeyOf(m.Month)
 	id := catalogID(name, key, m.ETag)
+	if err := p.await(ctx, key); err != nil {
+		return err
+	}
 	release, err := p.cache.busy.take(ctx, id)
 	if err != nil {
 		return err
@@ -224,22 +227,86 @@ func (p *Pins) month(ctx context.Context, store object.Store, name string, cache
 		}
 		return p.cache.fail("read", err)
 	}
-	man, version, err := manifests.Load(ctx, store, m.Month)
+	f, version, err := getMonth(ctx, store, name, m.Month)
 	if err != nil {
 		return err
 	}
-	if version == "" {
-		m.ETag = ""
-		return nil
-	}
 	// The version that was loaded, which need not be the one that was listed.
 	m.ETag = string(version)
-	f := &fresh{catalogID(name, key, m.ETag), man, int64(len(man.Points)) * 700}
+	if f == nil {
+		return nil
+	}
 	if p.hoard(f) {
 		m.fresh = f
 		return nil
 	}
 	m.Path, err = p.store(f)
+	return err
+}
+
+// getMonth is the manifest of a month; nil, and no version, if there is none.
+func getMonth(ctx context.Context, store object.Store, name string, m utc.Month) (*fresh, manifests.Version, error) {
+	man, version, err := manifests.Load(ctx, store, m)
+	if err != nil || version == "" {
+		return nil, "", err
+	}
+	return &fresh{catalogID(name, manifests.KeyOf(m), string(version)), man, int64(len(man.Points)) * 700}, version, nil
+}
+
+// maxEarly bounds the months that are asked for before they are listed: each that
+// is not there is a request in vain.
+const maxEarly = 24
+
+// earlyMonths returns what fetches the months from..to, Unix milliseconds, before
+// they are listed, nil if those are too many. Who loads one of them meanwhile waits
+// for it, and takes it if it is the version that was listed then. What can not be
+// fetched now, load will meet again.
+func (p *Pins) earlyMonths(ctx context.Context, store object.Store, name string, from, to int64) func() {
+	if from < 0 || from > to || to-from > maxEarly*31*utc.DayMillis {
+		return nil
+	}
+	var g errgroup.Group
+	g.SetLimit(catalogWorkers)
+	var fetches []func() error
+	for m := utc.DayOf(from).Month(); m <= utc.DayOf(to).Month(); m++ {
+		release, err := p.early.take(ctx, string(manifests.KeyOf(m)))
+		if err != nil {
+			break
+		}
+		fetches = append(fetches, func() error {
+			defer release()
+			if f, _, err := getMonth(ctx, store, name, m); err == nil && f != nil {
+				p.hoard(f)
+			}
+			return nil
+		})
+	}
+	return func() {
+		for _, f := range fetches {
+			g.Go(f)
+		}
+		_ = g.Wait()
+	}
+}
+
+// earlyPoints is the same for points.json.
+func (p *Pins) earlyPoints(ctx context.Context, store object.Store, name string) func() {
+	release, err := p.early.take(ctx, string(manifests.PointsKey))
+	return func() {
+		if err != nil {
+			return
+		}
+		defer release()
+		_, _ = p.fetchPoints(ctx, store, name)
+	}
+}
+
+// await waits for what is on its way under a key.
+func (p *Pins) await(ctx context.Context, key object.Key) error {
+	release, err := p.early.take(ctx, string(key))
+	if err == nil {
+		release()
+	}
 	return err
 }
 
@@ -308,6 +375,9 @@ type pointsFile struct {
 // loadPoints is points.json, of which the cache keeps the bytes as they are.
 func (p *Pins) loadPoints(ctx context.Context, store object.Store, name, etag string) ([]sample.Point, error) {
 	id := catalogID(name, manifests.PointsKey, etag)
+	if err := p.await(ctx, manifests.PointsKey); err != nil {
+		return nil, err
+	}
 	release, err := p.cache.busy.take(ctx, id)
 	if err != nil {
 		return nil, err
@@ -323,36 +393,47 @@ func (p *Pins) loadPoints(ctx context.Context, store object.Store, name, etag st
 	if err != nil {
 		return nil, p.cache.fail("read", err)
 	}
-	if n != nil && data == nil {
+	if n == nil {
+		return p.fetchPoints(ctx, store, name)
+	}
+	if data == nil {
 		if data, err = os.ReadFile(n.path); err != nil {
 			return nil, p.cache.fail("read", err)
 		}
 	}
-	loaded := n == nil
-	if loaded {
-		var a object.Attrs
-		data, a, err = store.Get(ctx, manifests.PointsKey)
-		if fault.Is(err, fault.NotExist) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("load the catalog of points: %w", err)
-		}
-		id = catalogID(name, manifests.PointsKey, a.ETag)
-	}
+	return p.parsePoints(id, data)
+}
+
+func (p *Pins) parsePoints(id string, data []byte) ([]sample.Point, error) {
 	c, err := manifests.DecodePoints(data)
 	if err != nil {
 		return nil, err
-	}
-	if loaded {
-		if _, err := p.keepCatalog(id, pointsExt, data); err != nil {
-			return nil, p.cache.fail("write to", err)
-		}
 	}
 	p.mu.Lock()
 	p.points = &pointsFile{id, c.Points}
 	p.mu.Unlock()
 	return c.Points, nil
+}
+
+// fetchPoints is points.json as it is in the store now, kept under the version
+// that it has there.
+func (p *Pins) fetchPoints(ctx context.Context, store object.Store, name string) ([]sample.Point, error) {
+	data, a, err := store.Get(ctx, manifests.PointsKey)
+	if fault.Is(err, fault.NotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load the catalog of points: %w", err)
+	}
+	id := catalogID(name, manifests.PointsKey, a.ETag)
+	points, err := p.parsePoints(id, data)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.keepCatalog(id, pointsExt, data); err != nil {
+		return nil, p.cache.fail("write to", err)
+	}
+	return points, nil
 }
 
 const pointsExt = ".json"

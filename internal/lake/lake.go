@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -133,6 +134,7 @@ type Lake struct {
 	files     int              // named pipes made
 	warned    bool             // see warn
 	recalled  bool             // see recall
+	asked     atomic.Bool      // see blank
 	noted     *learnt          // what the memo says, as far as this session wrote it
 }
 
