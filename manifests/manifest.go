@@ -28,6 +28,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"etl/internal/fault"
 	"etl/internal/object"
@@ -151,7 +152,9 @@ func Load(ctx context.Context, store object.Store, month utc.Month) (*Manifest, 
 	case err != nil:
 		return nil, "", fmt.Errorf("load the manifest of %s: %w", month, err)
 	}
-	m, err := Decode(month, data)
+	// The bytes are nobody else's, so the text need not be copied: of a year of 4,500
+	// points that is 36 MB, and touching them first takes longer than parsing them.
+	m, err := decode(month, data, unsafe.String(unsafe.SliceData(data), len(data)))
 	if err != nil {
 		return nil, "", err
 	}
@@ -218,12 +221,17 @@ func Months(ctx context.Context, store object.Store) ([]utc.Month, error) {
 // Decode parses and checks the manifest of a month. The same fields in another
 // order or layout are accepted, unknown fields ignored. Errors are as at Load.
 func Decode(month utc.Month, data []byte) (*Manifest, error) {
+	return decode(month, data, string(data))
+}
+
+// decode decodes data, which is text; all strings of the manifest are parts of that.
+func decode(month utc.Month, data []byte, text string) (*Manifest, error) {
 	key := KeyOf(month)
 	corrupt := func(format string, a ...any) error {
 		return fault.Hint(fault.Errorf(fault.Corrupt, "manifest %s: %w", key, fmt.Errorf(format, a...)),
 			"`etl repair --month %s --dry-run` shows how it would be rebuilt from the footers of the month's files", month)
 	}
-	m, ok := scanManifest(data)
+	m, ok := scanManifest(text)
 	if !ok {
 		m = &Manifest{}
 		if err := json.Unmarshal(data, m); err != nil {

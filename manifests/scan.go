@@ -27,9 +27,10 @@ type scanner struct {
 	ok   bool
 }
 
-// scanManifest reads what Encode writes.
-func scanManifest(data []byte) (*Manifest, bool) {
-	s := scanner{string(data), true} // one copy, of which all strings of the manifest are parts
+// scanManifest reads what Encode writes. All strings of the manifest are parts of
+// the text.
+func scanManifest(text string) (*Manifest, bool) {
+	s := scanner{text, true}
 	m := &Manifest{Format: Format, Version: FormatVersion}
 	s.expect("{\n\"format\":\"" + Format + "\",\n\"version\":" + strconv.Itoa(FormatVersion) + ",\n\"commit\":")
 	m.Commit = s.text()

@@ -76,7 +76,8 @@ func (o PutOptions) Check() error {
 // cancelled context starts no write.
 type Store interface {
 	// Get returns one version of an object, whole, and that version's
-	// attributes. An absent object is a NotExist error.
+	// attributes. An absent object is a NotExist error. Nobody changes the bytes
+	// afterwards.
 	Get(context.Context, Key) ([]byte, Attrs, error)
 
 	// Put writes an object atomically and durably: a reader sees the old or the
