@@ -106,11 +106,12 @@ func TestNightLog(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %s, %d", what, h, err, success, tries)
 		}
 	}
+	stopped := false
 	night := func(end bool, states ...schedule.State) time.Time {
 		w.now = w.now.Add(time.Minute)
 		began := w.now
 		l.Begin(t.Context(), schedule.Night{Due: due})
-		var r schedule.Report
+		r := schedule.Report{Stopped: stopped}
 		for i, s := range states {
 			o := schedule.Outcome{State: s}
 			if s != schedule.Done {
@@ -138,6 +139,9 @@ func TestNightLog(t *testing.T) {
 	want("findings are a success", success, 0)
 	night(true, schedule.Done, schedule.Halted)
 	want("halted", success, 1)
+	stopped = true
+	night(true, schedule.Failed)
+	want("stopped in a pause", success, 2)
 	due = w.now.Add(time.Hour)
 	want("the night after", success, 0)
 
@@ -147,7 +151,7 @@ func TestNightLog(t *testing.T) {
 	for _, r := range runs {
 		got += r.Status + " " + r.Error + ";"
 	}
-	if got != "partial verify: it is failed;running ;interrupted archive: it is interrupted;done verify: it is findings;partial verify: it is halted;" {
+	if got != "partial verify: it is failed;running ;interrupted archive: it is interrupted;done verify: it is findings;partial verify: it is halted;interrupted archive: it is failed;" {
 		t.Error(got)
 	}
 

@@ -228,8 +228,10 @@ type Report struct {
 	Night
 	Started  time.Time    `json:"started"`
 	Finished time.Time    `json:"finished"`
-	Code     int          `json:"exit_code"` // the worst of its steps
+	Code     int          `json:"exit_code"` // the worst of its steps, and 130 where it was told to stop
 	Steps    []StepReport `json:"steps"`
+	// Stopped says that it was told to stop in a pause, with steps left to try again.
+	Stopped bool `json:"stopped"`
 }
 
 // Succeeded reports whether every step ran to its end, whatever it found.
@@ -239,7 +241,7 @@ func (r Report) Succeeded() bool {
 
 // Interrupted reports whether the night was told to stop.
 func (r Report) Interrupted() bool {
-	return slices.ContainsFunc(r.Steps, func(s StepReport) bool { return s.State == Interrupted })
+	return r.Stopped || slices.ContainsFunc(r.Steps, func(s StepReport) bool { return s.State == Interrupted })
 }
 
 // Scheduler runs nights. Its methods are for one goroutine.
@@ -453,6 +455,8 @@ func (s *Scheduler) night(ctx context.Context, n Night, once bool) Report {
 		}
 		s.notify(Pausing{again, pause})
 		if !s.pause(ctx, pause) {
+			// What failed was to be tried again: how it stands is not how the night would have ended.
+			r.Stopped, r.Code = true, fault.ExitInterrupted
 			break
 		}
 		pause = min(2*pause, maxBackoff)

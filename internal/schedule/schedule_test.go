@@ -403,6 +403,28 @@ func TestStop(t *testing.T) {
 	w.step("archive", 5)
 	w.until("2024-02-07T02:05:00Z")
 	w.want("07 02:00 archive: 5", "pause 10m0s for archive")
+	if r := w.reports[0]; !r.Stopped || !r.Interrupted() || r.Code != fault.ExitInterrupted || r.Steps[0].State != Failed {
+		t.Errorf("stopped in a pause: %+v", r)
+	}
+
+	w = newWorld(t, "2024-02-07T01:59:00Z")
+	w.step("archive", 5)
+	w.after = func() { close(w.stop) }
+	if s, err = New(w.o, w.stop); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.Once(t.Context()); !r.Interrupted() || r.Code != fault.ExitInterrupted {
+		t.Errorf("once, stopped in a pause: %+v", r)
+	}
+
+	// What was tried as often as it may be has failed, and was not stopped.
+	w = newWorld(t, "2024-02-07T01:59:00Z")
+	w.succeeded("2024-02-06T02:00:00Z")
+	w.step("archive", 5)
+	w.until("2024-02-07T12:00:00Z")
+	if r := w.reports[0]; r.Interrupted() || r.Code != fault.ExitTransient {
+		t.Errorf("failed: %+v", r)
+	}
 }
 
 func TestCancelled(t *testing.T) {
