@@ -19,6 +19,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"golang.org/x/sync/errgroup"
 
 	"etl/internal/fault"
 	"etl/internal/schedule"
@@ -85,6 +86,34 @@ func values(t *testing.T, text string) map[string]float64 {
 		all[s.Metric.String()] = float64(s.Value)
 	}
 	return all
+}
+
+// TestHealthWhileANightEnds: an answer stays as it was given, whatever happens until it is sent.
+func TestHealthWhileANightEnds(t *testing.T) {
+	clock := time.Date(2024, 2, 10, 2, 0, 0, 0, time.UTC)
+	var repeated fault.Counter
+	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, &repeated)
+	m.remember(clock)
+	h := m.health()
+	ends := func(at time.Time) {
+		m.event(schedule.Ended{Report: schedule.Report{Finished: at}})
+	}
+	ends(clock.Add(time.Hour))
+	if !h.LastSuccess.Equal(clock) {
+		t.Errorf("the last success became %s", h.LastSuccess)
+	}
+	// For the race detector.
+	var g errgroup.Group
+	g.Go(func() error {
+		for i := range 100 {
+			ends(clock.Add(time.Duration(i) * time.Second))
+		}
+		return nil
+	})
+	for range 100 {
+		scrape(t, m.handler(), "/healthz")
+	}
+	_ = g.Wait()
 }
 
 func TestNightMetrics(t *testing.T) {

@@ -224,7 +224,8 @@ func (m *nightMetrics) health() health {
 	h := health{OK: true, Halted: maps.Clone(m.halts), Running: m.running, Next: m.next}
 	since := m.started
 	if !m.success.IsZero() {
-		h.LastSuccess, since = &m.success, m.success
+		since = m.success
+		h.LastSuccess = &since // a copy: it is encoded after the lock is given back
 	}
 	if age := m.now().Sub(since); age > m.maxAge {
 		h.OK, h.Why = false, fmt.Sprintf("no night without failures for %s", age.Round(time.Minute))
