@@ -53,7 +53,7 @@ func oneNight(m *nightMetrics, now time.Time) {
 		m.event(schedule.StepBegan{Step: s.step, Attempt: 2})
 		m.event(schedule.StepEnded{Step: s.step, Attempt: 2, At: now, Took: time.Minute, Outcome: s.o})
 	}
-	r := schedule.Report{Started: now, Finished: now.Add(time.Minute)}
+	r := schedule.Report{Night: schedule.Night{Started: now}, Finished: now.Add(time.Minute)}
 	r.Steps = []schedule.StepReport{{Step: "verify", Outcome: schedule.Outcome{State: schedule.Halted}}}
 	m.event(schedule.Ended{Report: r})
 }
@@ -92,7 +92,7 @@ func values(t *testing.T, text string) map[string]float64 {
 func TestHealthWhileANightEnds(t *testing.T) {
 	clock := time.Date(2024, 2, 10, 2, 0, 0, 0, time.UTC)
 	var repeated fault.Counter
-	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, &repeated)
+	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, time.Hour, &repeated)
 	m.remember(clock)
 	h := m.health()
 	ends := func(at time.Time) {
@@ -121,7 +121,7 @@ func TestNightMetrics(t *testing.T) {
 	clock := now
 	var repeated fault.Counter
 	repeated.Count(fault.Retry{})
-	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, &repeated)
+	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, time.Hour, &repeated)
 	m.expect(someSteps)
 	h := m.handler()
 	if code, body := scrape(t, h, "/healthz"); code != 200 || !strings.Contains(body, `"ok":true`) {
@@ -187,11 +187,23 @@ func TestNightMetrics(t *testing.T) {
 	}
 }
 
+// TestLagDays: a day that archive leaves for --grace is not behind.
+func TestLagDays(t *testing.T) {
+	clock := time.Date(2024, 2, 10, 2, 30, 0, 0, time.UTC)
+	s := schedule.Standing{Until: time.Date(2024, 2, 9, 0, 0, 0, 0, time.UTC)}
+	for grace, want := range map[time.Duration]float64{time.Hour: 1, 3 * time.Hour: 0} {
+		m := newNightMetrics(func() time.Time { return clock }, time.Hour, grace, new(fault.Counter))
+		if got := m.lagDays(s); got != want {
+			t.Errorf("with a grace of %s the lag is %g days, want %g", grace, got, want)
+		}
+	}
+}
+
 // TestMetricsExist: what the dashboard and the alerts ask for is what /metrics has,
 // and each of its own metrics is on one of them.
 func TestMetricsExist(t *testing.T) {
 	var repeated fault.Counter
-	m := newNightMetrics(time.Now, time.Hour, &repeated)
+	m := newNightMetrics(time.Now, time.Hour, time.Hour, &repeated)
 	m.expect(someSteps)
 	oneNight(m, time.Now())
 	_, text := scrape(t, m.handler(), "/metrics")

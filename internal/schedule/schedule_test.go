@@ -444,6 +444,33 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// TestStanding: a step is told when its night began and what an earlier one told of the
+// archive, that which told last; the next night knows nothing of it.
+func TestStanding(t *testing.T) {
+	w := newWorld(t, "2024-02-06T12:00:00Z")
+	w.succeeded("2024-02-06T02:00:00Z")
+	tries := 0
+	w.o.Steps = []Step{{Name: "archive", Run: func(_ context.Context, n Night) Outcome {
+		w.now = w.now.Add(time.Hour)
+		o := OutcomeOf(1, nil)
+		if tries++; tries <= 2 {
+			o.Standing = &Standing{Complete: n.Started.Add(time.Duration(tries) * time.Minute)}
+		}
+		return o
+	}}, {Name: "audit", Run: func(_ context.Context, n Night) Outcome {
+		stands := "nothing"
+		if n.Standing != nil {
+			stands = short(n.Standing.Complete)
+		}
+		w.say("began %s, stands %s", short(n.Started), stands)
+		return OutcomeOf(1, nil)
+	}}}
+	w.o.Attempts = 2
+	w.until("2024-02-08T12:00:00Z")
+	w.want("began 07 02:00, stands 07 02:01", "pause 10m0s for archive,audit", "began 07 02:00, stands 07 02:02",
+		"began 08 02:00, stands nothing", "pause 10m0s for archive,audit", "began 08 02:00, stands nothing")
+}
+
 // TestOnce: a night that is asked for is tried like every other one, whatever is due.
 func TestOnce(t *testing.T) {
 	w := newWorld(t, "2024-02-11T01:55:00Z") // Sunday
