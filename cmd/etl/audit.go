@@ -101,10 +101,10 @@ damaged; it is named, and the rest was audited.`,
 			}
 		}
 		o.Tolerance, o.MaxSilence, o.MaxGap, o.MaxMissing = tolerance, time.Duration(silence), time.Duration(maxGap), missing.value()
-		if tolerance == 0 || spike <= 0 {
+		if tolerance == 0 || !(spike > 0) { // NaN is not
 			return fault.Errorf(fault.Usage, "--tolerance and --spike: want a number above 0")
 		}
-		o.Limits = jobs.RuleLimits{Flatline: time.Duration(flatline), Spike: spike, Bad: float64(bad), Drift: float64(drift)}
+		o.Limits = jobs.RuleLimits{Flatline: time.Duration(flatline), Spike: spike, Bad: new(float64(bad)), Drift: new(float64(drift))}
 		if err := out.resolve(a); err != nil {
 			return err
 		}
