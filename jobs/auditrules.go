@@ -36,13 +36,14 @@ const madScale = 0.6745
 type RuleLimits struct {
 	Flatline time.Duration // how long a measured value may stay the same: 24 h
 	Spike    float64       // robust z-score of a value: 10
-	Bad      float64       // share of samples of bad quality: 0.05
-	Drift    float64       // deviation of the interval that is kept from the one that is set: 0.1
+	// Of these nothing at all may be allowed, so nil is the default.
+	Bad   *float64 // share of samples of bad quality: 0.05
+	Drift *float64 // deviation of the interval that is kept from the one that is set: 0.1
 }
 
 func (l *RuleLimits) defaults() {
 	l.Flatline, l.Spike = cmp.Or(l.Flatline, 24*time.Hour), cmp.Or(l.Spike, 10)
-	l.Bad, l.Drift = cmp.Or(l.Bad, 0.05), cmp.Or(l.Drift, 0.1)
+	l.Bad, l.Drift = cmp.Or(l.Bad, new(0.05)), cmp.Or(l.Drift, new(0.1))
 }
 
 // suspects are the findings of the rules in the readings of a point.
@@ -74,14 +75,14 @@ func (a *auditor) suspects(i int, c *course) []Suspect {
 		}
 	}
 	if a.rules["quality"] && c.samples > 0 {
-		if share := float64(c.bad) / float64(c.samples); share > l.Bad {
-			add("quality", c.firstBad, c.lastBad, c.bad, share, l.Bad, fmt.Sprintf("%.1f%% of the samples are of bad quality", 100*share))
+		if share := float64(c.bad) / float64(c.samples); share > *l.Bad {
+			add("quality", c.firstBad, c.lastBad, c.bad, share, *l.Bad, fmt.Sprintf("%.1f%% of the samples are of bad quality", 100*share))
 		}
 	}
 	if a.rules["drift"] && p.IntervalMS != nil && *p.IntervalMS > 0 {
 		set := float64(*p.IntervalMS)
-		if m, n := c.typicalInterval(*p.IntervalMS); n >= driftSamples && math.Abs(m-set) > l.Drift*set {
-			limit := set * (1 + math.Copysign(l.Drift, m-set))
+		if m, n := c.typicalInterval(*p.IntervalMS); n >= driftSamples && math.Abs(m-set) > *l.Drift*set {
+			limit := set * (1 + math.Copysign(*l.Drift, m-set))
 			add("drift", c.ts[0], c.ts[len(c.ts)-1], n, m, limit, fmt.Sprintf("reports every %g s, it should every %g s", m/1000, set/1000))
 		}
 	}

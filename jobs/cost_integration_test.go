@@ -181,7 +181,7 @@ func TestIntegrationCost(t *testing.T) {
 		u := s.Usage()
 		l.Looks = float64(looks)
 		got := float64(u.RowsRead - before.RowsRead)
-		tell(fmt.Sprintf("status, %d looks: rows read", looks), l.Status().RowsRead, got, 0.15)
+		tell(fmt.Sprintf("status, %d looks: rows read", looks), l.Status(2).RowsRead, got, 0.15)
 		if bound := float64(10*points + 35*points + looks + 300); got > bound {
 			t.Errorf("status reads %g rows of %d points, want at most %g", got, points, bound)
 		}

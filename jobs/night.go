@@ -57,10 +57,11 @@ func ArchiveStep(open Opener, o ArchiveOptions) schedule.Step {
 
 // standing is how far the archive is behind after plan was run.
 func standing(p *ArchivePlan, r Report, err error) *schedule.Standing {
+	s := &schedule.Standing{Until: p.Range.To.Time(), Complete: p.Range.To.Time()}
 	if err == nil && len(r.Failed) == 0 && !r.Interrupted {
-		return &schedule.Standing{Until: p.Range.To.Time()}
+		return s
 	}
-	s := &schedule.Standing{Backlog: max(p.PointDays-r.PointDaysMarked, 0), Until: p.Range.To.Time()}
+	s.Backlog = max(p.PointDays-r.PointDaysMarked, 0)
 	if p.FirstDay != nil {
 		s.Until = p.FirstDay.Time()
 	}
@@ -105,10 +106,12 @@ func VerifyStep(open Opener, o VerifyOptions) schedule.Step {
 // AuditOpener opens the places for an audit, and what reads both tiers.
 type AuditOpener func(ctx context.Context, step string) (env Env, r tiers.Reader, done func(), err error)
 
-// AuditStep looks for gaps in the last complete day, of which o has no days. What it
-// finds halts nothing.
-func AuditStep(open AuditOpener, o AuditOptions) schedule.Step {
-	return schedule.Step{Name: "audit", Run: func(ctx context.Context, _ schedule.Night) schedule.Outcome {
+// AuditStep looks for gaps in the last complete day, of which o has no days: the last
+// one that the night's archive held to be complete or, if it told of none, that was
+// grace after its end when the night began. A later day is not archived, so that each of its
+// rows would be read from D1, and billed. What it finds halts nothing.
+func AuditStep(open AuditOpener, o AuditOptions, grace time.Duration) schedule.Step {
+	return schedule.Step{Name: "audit", Run: func(ctx context.Context, n schedule.Night) schedule.Outcome {
 		env, reader, done, err := open(ctx, "audit")
 		if err != nil {
 			return failedStep(ctx, err)
@@ -118,7 +121,10 @@ func AuditStep(open AuditOpener, o AuditOptions) schedule.Step {
 		defer end()
 		o := o
 		o.Zone = cmp.Or(o.Zone, time.UTC)
-		last := firstIncomplete(env.Now(), Grace)
+		last := firstIncomplete(n.Started, grace)
+		if n.Standing != nil {
+			last = utc.DayOfTime(n.Standing.Complete)
+		}
 		o.Days = utc.Days{From: last - 1, To: last}
 		r, err := Audit(ctx, env, reader, o)
 		if err != nil {

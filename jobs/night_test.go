@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"etl/internal/fault"
 	"etl/internal/object/objecttest"
 	"etl/internal/schedule"
+	"etl/internal/tiers"
+	"etl/internal/utc"
 )
 
 // opener opens the world, or fails with err.
@@ -47,17 +50,65 @@ func TestArchiveStep(t *testing.T) {
 	// One of the two files can not be written: the rest is archived, and the step
 	// is worth another try.
 	w.store.Inject(func(op objecttest.Op) bool { return strings.Contains(string(op.Key), "/b.parquet") }, objecttest.Fail(fault.Invalid))
-	if o := run(); o.State != schedule.Failed || o.Files != 1 || o.Standing == nil || o.Standing.Backlog < 2 || !o.Standing.Until.Before(days.From.Time()) || !strings.Contains(o.Error, "b.parquet") {
+	if o := run(); o.State != schedule.Failed || o.Files != 1 || o.Standing == nil || o.Standing.Backlog < 2 || !o.Standing.Until.Before(days.From.Time()) || !o.Standing.Complete.Equal(days.To.Time()) || !strings.Contains(o.Error, "b.parquet") {
 		t.Errorf("partial: %+v %+v", o, o.Standing)
 	}
 	w.store.Reset()
-	if o := run(); o.State != schedule.Done || o.Rows != 48 || o.Standing.Backlog != 0 || !o.Standing.Until.Equal(days.To.Time()) {
+	if o := run(); o.State != schedule.Done || o.Rows != 48 || o.Standing.Backlog != 0 || !o.Standing.Until.Equal(days.To.Time()) || o.Standing.Complete != o.Standing.Until {
 		t.Errorf("done: %+v %+v", o, o.Standing)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if o := step.Run(ctx, schedule.Night{}); o.State != schedule.Interrupted {
 		t.Errorf("cancelled: %+v", o)
+	}
+}
+
+// surveyed is a reader of empty tiers that remembers which days it was asked for.
+type surveyed struct{ days utc.Days }
+
+func (s *surveyed) Survey(_ context.Context, days utc.Days) (*tiers.Survey, error) {
+	s.days = days
+	return &tiers.Survey{Days: days, Hot: true}, nil
+}
+
+func (*surveyed) Scan(context.Context, tiers.Query, func(int32, iter.Seq[*tiers.Part]) error) error {
+	return nil
+}
+
+// TestAuditStep: the day of an audit is the last one that archive held to be complete,
+// whatever the grace is and however long the steps before it took.
+func TestAuditStep(t *testing.T) {
+	w := newWorld(t)
+	began := w.now // 2024-02-10 02:00
+	for name, c := range map[string]struct {
+		grace   time.Duration
+		later   time.Duration // that the audit begins after the night
+		archive bool
+		want    string
+	}{
+		"archive says it":            {time.Hour, 0, true, "2024-02-09"},
+		"of three hours of grace":    {3 * time.Hour, 0, true, "2024-02-08"},
+		"and is slow":                {3 * time.Hour, 65 * time.Minute, true, "2024-02-08"},
+		"archive fails":              {time.Hour, 0, false, "2024-02-09"},
+		"fails, of three hours":      {3 * time.Hour, 0, false, "2024-02-08"},
+		"fails, of three, and slow":  {3 * time.Hour, 65 * time.Minute, false, "2024-02-08"},
+		"fails after a day of tries": {time.Hour, 24 * time.Hour, false, "2024-02-09"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.now = began
+			n := schedule.Night{Due: began, Started: began}
+			if c.archive {
+				n.Standing = ArchiveStep(w.opener(nil), ArchiveOptions{Grace: c.grace}).Run(t.Context(), n).Standing
+			}
+			w.now = began.Add(c.later)
+			var r surveyed
+			open := func(context.Context, string) (Env, tiers.Reader, func(), error) { return w.env(), &r, func() {}, nil }
+			o := AuditStep(open, AuditOptions{Rules: []string{}}, c.grace).Run(t.Context(), n)
+			if o.State != schedule.Done || r.days != (utc.Days{From: day(c.want), To: day(c.want) + 1}) || !strings.HasPrefix(o.Summary, c.want+": ") {
+				t.Errorf("it looked at %s to %s: %+v; want %s", r.days.From, r.days.To, o, c.want)
+			}
+		})
 	}
 }
 
@@ -106,11 +157,12 @@ func TestNightLog(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %s, %d", what, h, err, success, tries)
 		}
 	}
+	stopped := false
 	night := func(end bool, states ...schedule.State) time.Time {
 		w.now = w.now.Add(time.Minute)
 		began := w.now
 		l.Begin(t.Context(), schedule.Night{Due: due})
-		var r schedule.Report
+		r := schedule.Report{Stopped: stopped}
 		for i, s := range states {
 			o := schedule.Outcome{State: s}
 			if s != schedule.Done {
@@ -138,6 +190,9 @@ func TestNightLog(t *testing.T) {
 	want("findings are a success", success, 0)
 	night(true, schedule.Done, schedule.Halted)
 	want("halted", success, 1)
+	stopped = true
+	night(true, schedule.Failed)
+	want("stopped in a pause", success, 2)
 	due = w.now.Add(time.Hour)
 	want("the night after", success, 0)
 
@@ -147,7 +202,7 @@ func TestNightLog(t *testing.T) {
 	for _, r := range runs {
 		got += r.Status + " " + r.Error + ";"
 	}
-	if got != "partial verify: it is failed;running ;interrupted archive: it is interrupted;done verify: it is findings;partial verify: it is halted;" {
+	if got != "partial verify: it is failed;running ;interrupted archive: it is interrupted;done verify: it is findings;partial verify: it is halted;interrupted archive: it is failed;" {
 		t.Error(got)
 	}
 

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"etl/internal/cloudflare/cloudflaretest"
+	"etl/internal/cost"
 	"etl/internal/fault"
 	"etl/internal/object"
 	"etl/internal/object/objecttest"
@@ -510,5 +512,33 @@ func TestStatusOlderMonths(t *testing.T) {
 	states(t, lines, "manifest=CRIT backlog=OK")
 	if r.ExitCode(false) != fault.ExitCorrupt || !strings.Contains(lines["manifest"].Remedy, "2023-07") {
 		t.Errorf("%+v", lines["manifest"])
+	}
+}
+
+// What a look asks of the store is what etl cost tells of it, however many months there are.
+func TestStatusOperations(t *testing.T) {
+	w, a, _ := settled(t)
+	months := 1
+	for _, d := range []utc.Days{{}, daysOf("2023-06-10", "2023-06-12"), daysOf("2023-07-10", "2023-07-13"), daysOf("2023-08-10", "2023-08-11")} {
+		if d.Empty() {
+			m, err := manifests.Months(t.Context(), w.dir)
+			w.must(err)
+			months = len(m)
+		} else {
+			w.fill(a, d)
+			w.run(ArchiveOptions{Mode: Backfill, Days: d, Points: Points{Globs: []string{"a"}}})
+			months++
+		}
+		w.store.Reset()
+		look(t, w.env())
+		got := make(map[string]float64)
+		for _, op := range w.store.Trace() {
+			name, _, _ := strings.Cut(op, " ")
+			got[name]++
+		}
+		told := cost.Default().Status(float64(months))
+		if want := map[string]float64{"list": told.ClassA, "get": told.ClassB}; !maps.Equal(got, want) {
+			t.Errorf("%d months: %v, etl cost tells %v", months, got, want)
+		}
 	}
 }

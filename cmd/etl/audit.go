@@ -32,6 +32,7 @@ func (a *app) audit() *cobra.Command {
 		flatline        = stretch(24 * time.Hour)
 		spike           = 10.0
 		bad, drift      = share(0.05), share(0.1)
+		grace           = wait(jobs.Grace)
 	)
 	cmd := &cobra.Command{
 		Use:   "audit",
@@ -72,6 +73,7 @@ damaged; it is named, and the rest was audited.`,
 	f.Var(&silence, "max-silence", "the longest silence of points that report changes only, like 12h (default none)")
 	f.BoolVar(&o.Fast, "fast", false, "count by the manifests alone; lists no gaps")
 	f.StringVar(&zone, "tz", "UTC", "the time `ZONE` whose days are meant, like Europe/Berlin")
+	f.Var(&grace, "grace", "how long after its end a day is taken to be complete")
 	f.StringVar(&known, "known", "", "CSV `FILE` of acknowledged outages: point,from,to,note")
 	f.Var(&missing, "max-missing", "how many samples may be missing before it is a finding, or what part of those expected")
 	f.Var(&maxGap, "max-gap", "how long a gap may be before it is a finding, like 2h or 3d")
@@ -99,10 +101,10 @@ damaged; it is named, and the rest was audited.`,
 			}
 		}
 		o.Tolerance, o.MaxSilence, o.MaxGap, o.MaxMissing = tolerance, time.Duration(silence), time.Duration(maxGap), missing.value()
-		if tolerance == 0 || spike <= 0 {
+		if tolerance == 0 || !(spike > 0) { // NaN is not
 			return fault.Errorf(fault.Usage, "--tolerance and --spike: want a number above 0")
 		}
-		o.Limits = jobs.RuleLimits{Flatline: time.Duration(flatline), Spike: spike, Bad: float64(bad), Drift: float64(drift)}
+		o.Limits = jobs.RuleLimits{Flatline: time.Duration(flatline), Spike: spike, Bad: new(float64(bad)), Drift: new(float64(drift))}
 		if err := out.resolve(a); err != nil {
 			return err
 		}
@@ -110,7 +112,7 @@ damaged; it is named, and the rest was audited.`,
 			return err
 		}
 		now := s.clock()()
-		local := now.Add(-jobs.Grace).In(o.Zone)
+		local := now.Add(-time.Duration(grace)).In(o.Zone)
 		end := utc.DayOfTime(time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC))
 		if o.Days, err = d.days(0, end); err != nil {
 			return err

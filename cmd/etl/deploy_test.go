@@ -19,6 +19,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"golang.org/x/sync/errgroup"
 
 	"etl/internal/fault"
 	"etl/internal/schedule"
@@ -52,7 +53,7 @@ func oneNight(m *nightMetrics, now time.Time) {
 		m.event(schedule.StepBegan{Step: s.step, Attempt: 2})
 		m.event(schedule.StepEnded{Step: s.step, Attempt: 2, At: now, Took: time.Minute, Outcome: s.o})
 	}
-	r := schedule.Report{Started: now, Finished: now.Add(time.Minute)}
+	r := schedule.Report{Night: schedule.Night{Started: now}, Finished: now.Add(time.Minute)}
 	r.Steps = []schedule.StepReport{{Step: "verify", Outcome: schedule.Outcome{State: schedule.Halted}}}
 	m.event(schedule.Ended{Report: r})
 }
@@ -87,12 +88,40 @@ func values(t *testing.T, text string) map[string]float64 {
 	return all
 }
 
+// TestHealthWhileANightEnds: an answer stays as it was given, whatever happens until it is sent.
+func TestHealthWhileANightEnds(t *testing.T) {
+	clock := time.Date(2024, 2, 10, 2, 0, 0, 0, time.UTC)
+	var repeated fault.Counter
+	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, time.Hour, &repeated)
+	m.remember(clock)
+	h := m.health()
+	ends := func(at time.Time) {
+		m.event(schedule.Ended{Report: schedule.Report{Finished: at}})
+	}
+	ends(clock.Add(time.Hour))
+	if !h.LastSuccess.Equal(clock) {
+		t.Errorf("the last success became %s", h.LastSuccess)
+	}
+	// For the race detector.
+	var g errgroup.Group
+	g.Go(func() error {
+		for i := range 100 {
+			ends(clock.Add(time.Duration(i) * time.Second))
+		}
+		return nil
+	})
+	for range 100 {
+		scrape(t, m.handler(), "/healthz")
+	}
+	_ = g.Wait()
+}
+
 func TestNightMetrics(t *testing.T) {
 	now := time.Date(2024, 2, 10, 2, 30, 0, 0, time.UTC)
 	clock := now
 	var repeated fault.Counter
 	repeated.Count(fault.Retry{})
-	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, &repeated)
+	m := newNightMetrics(func() time.Time { return clock }, 36*time.Hour, time.Hour, &repeated)
 	m.expect(someSteps)
 	h := m.handler()
 	if code, body := scrape(t, h, "/healthz"); code != 200 || !strings.Contains(body, `"ok":true`) {
@@ -158,11 +187,23 @@ func TestNightMetrics(t *testing.T) {
 	}
 }
 
+// TestLagDays: a day that archive leaves for --grace is not behind.
+func TestLagDays(t *testing.T) {
+	clock := time.Date(2024, 2, 10, 2, 30, 0, 0, time.UTC)
+	s := schedule.Standing{Until: time.Date(2024, 2, 9, 0, 0, 0, 0, time.UTC)}
+	for grace, want := range map[time.Duration]float64{time.Hour: 1, 3 * time.Hour: 0} {
+		m := newNightMetrics(func() time.Time { return clock }, time.Hour, grace, new(fault.Counter))
+		if got := m.lagDays(s); got != want {
+			t.Errorf("with a grace of %s the lag is %g days, want %g", grace, got, want)
+		}
+	}
+}
+
 // TestMetricsExist: what the dashboard and the alerts ask for is what /metrics has,
 // and each of its own metrics is on one of them.
 func TestMetricsExist(t *testing.T) {
 	var repeated fault.Counter
-	m := newNightMetrics(time.Now, time.Hour, &repeated)
+	m := newNightMetrics(time.Now, time.Hour, time.Hour, &repeated)
 	m.expect(someSteps)
 	oneNight(m, time.Now())
 	_, text := scrape(t, m.handler(), "/metrics")

@@ -164,7 +164,7 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 		return err
 	}
 	log := a.nightLog()
-	metrics := newNightMetrics(c.clock(), time.Duration(c.maxAge), &a.retries)
+	metrics := newNightMetrics(c.clock(), time.Duration(c.maxAge), time.Duration(c.grace), &a.retries)
 	metrics.expect(steps)
 	lines := &jobs.NightLog{Open: c.opener(a), Warn: func(format string, args ...any) { a.warn(fmt.Sprintf(format, args...)) }}
 	s, err := schedule.New(schedule.Options{
@@ -245,7 +245,7 @@ func (c *nightly) steps(a *app, cmd *cobra.Command) ([]schedule.Step, error) {
 				return nil, err
 			}
 		}
-		steps = append(steps, jobs.AuditStep(c.reader(a, open, workers), o))
+		steps = append(steps, jobs.AuditStep(c.reader(a, open, workers), o, time.Duration(c.grace)))
 	}
 	steps = append(steps, jobs.VerifyStep(open, deep))
 	if c.prune {

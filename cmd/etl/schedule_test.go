@@ -72,13 +72,15 @@ func TestTell(t *testing.T) {
 		path   string
 		want   string
 		warns  bool
+		stop   bool
 	}{
-		"done":        {[]schedule.State{schedule.Done}, "/x", "GET", false},
-		"findings":    {[]schedule.State{schedule.Findings}, "/x", "GET POST", false},
-		"failed":      {[]schedule.State{schedule.Failed}, "/x", "POST", false},
-		"halted":      {[]schedule.State{schedule.Done, schedule.Halted}, "/x", "POST", false},
-		"interrupted": {[]schedule.State{schedule.Done, schedule.Interrupted}, "/x", "", false},
-		"gone":        {[]schedule.State{schedule.Findings}, "/gone/S3CRET", "GET POST", true},
+		"done":        {[]schedule.State{schedule.Done}, "/x", "GET", false, false},
+		"findings":    {[]schedule.State{schedule.Findings}, "/x", "GET POST", false, false},
+		"failed":      {[]schedule.State{schedule.Failed}, "/x", "POST", false, false},
+		"halted":      {[]schedule.State{schedule.Done, schedule.Halted}, "/x", "POST", false, false},
+		"interrupted": {[]schedule.State{schedule.Done, schedule.Interrupted}, "/x", "", false, false},
+		"stopped":     {[]schedule.State{schedule.Failed}, "/x", "", false, true},
+		"gone":        {[]schedule.State{schedule.Findings}, "/gone/S3CRET", "GET POST", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got = nil
@@ -88,12 +90,14 @@ func TestTell(t *testing.T) {
 			for _, state := range c.states {
 				steps = append(steps, stepOf("x", state, ""))
 			}
-			a.tell(t.Context(), nightOf(steps...), url(c.path), url(c.path), &nightly{})
+			r := nightOf(steps...)
+			r.Stopped = c.stop
+			a.tell(t.Context(), r, url(c.path), url(c.path), &nightly{})
 			if strings.Join(got, " ") != c.want || strings.Contains(stderr.String(), "410") != c.warns || strings.Contains(stderr.String(), "S3CRET") {
 				t.Errorf("%q, want %q; %s", got, c.want, stderr.String())
 			}
 			got = nil
-			a.tell(t.Context(), nightOf(steps...), nil, nil, &nightly{})
+			a.tell(t.Context(), r, nil, nil, &nightly{})
 			if len(got) > 0 {
 				t.Errorf("%q without an address", got)
 			}

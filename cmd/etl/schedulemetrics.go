@@ -24,6 +24,7 @@ import (
 type nightMetrics struct {
 	now     func() time.Time
 	maxAge  time.Duration
+	grace   time.Duration // after which a day is complete
 	started time.Time
 	reg     *prometheus.Registry
 
@@ -39,8 +40,8 @@ type nightMetrics struct {
 	halts    map[string]string // why each step is halted
 }
 
-func newNightMetrics(now func() time.Time, maxAge time.Duration, repeated *fault.Counter) *nightMetrics {
-	m := &nightMetrics{now: now, maxAge: maxAge, started: now(), reg: prometheus.NewRegistry(), halts: make(map[string]string)}
+func newNightMetrics(now func() time.Time, maxAge, grace time.Duration, repeated *fault.Counter) *nightMetrics {
+	m := &nightMetrics{now: now, maxAge: maxAge, grace: grace, started: now(), reg: prometheus.NewRegistry(), halts: make(map[string]string)}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.reg.MustRegister(c)
@@ -115,7 +116,7 @@ func (m *nightMetrics) withStanding(f func(schedule.Standing) float64) func() fl
 }
 
 func (m *nightMetrics) lagDays(s schedule.Standing) float64 {
-	complete := m.now().Add(-jobs.Grace).UTC().Truncate(24 * time.Hour)
+	complete := m.now().Add(-m.grace).UTC().Truncate(24 * time.Hour)
 	return max(0, float64(int(complete.Sub(s.Until)/(24*time.Hour))))
 }
 
@@ -224,7 +225,8 @@ func (m *nightMetrics) health() health {
 	h := health{OK: true, Halted: maps.Clone(m.halts), Running: m.running, Next: m.next}
 	since := m.started
 	if !m.success.IsZero() {
-		h.LastSuccess, since = &m.success, m.success
+		since = m.success
+		h.LastSuccess = &since // a copy: it is encoded after the lock is given back
 	}
 	if age := m.now().Sub(since); age > m.maxAge {
 		h.OK, h.Why = false, fmt.Sprintf("no night without failures for %s", age.Round(time.Minute))

@@ -101,7 +101,9 @@ func (l Load) Validate() error {
 	}
 	check(l.Indexes >= 0 && l.Indexes <= 64, "from 0 to 64 further indexes")
 	check(l.Years > 0 && l.Years <= 100, "from 1 to 100 years")
-	check(l.ReadsPerDay >= 0 && l.StatusPerDay >= 0 && l.Rate > 0, "no negative rates")
+	check(l.ReadsPerDay >= 0 && l.ReadsPerDay < 1e15, "a number of rows for --reads-per-day")
+	check(l.StatusPerDay >= 0 && l.StatusPerDay < 1e15, "a number of looks for --status-per-day")
+	check(l.Rate > 0, "a rate above 0")
 	if len(bad) == 0 {
 		return nil
 	}
@@ -291,14 +293,15 @@ func (l Load) Nightly() Usage {
 	return u
 }
 
-// Status is one look of etl status.
-func (l Load) Status() Usage {
+// Status is one look of etl status, where R2 holds so many months: it lists the manifests and
+// the rejects, and reads the manifest of each month (jobs.TestStatusOperations).
+func (l Load) Status(months float64) Usage {
 	n := float64(l.Points)
 	looks := n * math.Min(96, math.Max(1, math.Floor(l.Looks/n)))
 	if n > l.Looks {
 		looks = l.Looks
 	}
-	return Usage{RowsRead: n*10 + n*float64(l.HotWindow) + looks + 150, Requests: 9, ClassA: 2, ClassB: 3 + l.historyMonths()}
+	return Usage{RowsRead: n*10 + n*float64(l.HotWindow) + looks + 150, Requests: 9, ClassA: 2, ClassB: months}
 }
 
 func (l Load) historyMonths() float64 { return math.Ceil(l.HistoryDays / DaysPerMonth) }
@@ -437,7 +440,7 @@ func (l Load) parts(months float64) []Part {
 		{"retention deletes", deletes.times(DaysPerMonth)},
 		{"etl archive, each night", l.Nightly().times(DaysPerMonth)},
 		{fmt.Sprintf("etl verify --deep --sample %g%%, each night", 100*l.VerifySample), l.Verify(months).times(DaysPerMonth)},
-		{fmt.Sprintf("etl status, %g a day", l.StatusPerDay), l.Status().times(DaysPerMonth * l.StatusPerDay)},
+		{fmt.Sprintf("etl status, %g a day", l.StatusPerDay), l.Status(months).times(DaysPerMonth * l.StatusPerDay)},
 		{"other readers", Usage{RowsRead: l.ReadsPerDay * DaysPerMonth}},
 	}
 }

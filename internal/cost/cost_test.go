@@ -51,6 +51,19 @@ func TestDesign(t *testing.T) {
 	near(t, "its requests", r.Nightly.Requests, 14+9+18+2+3, 0)
 	near(t, "Class A", r.Nightly.ClassA, 4545+2, 0)
 	near(t, "Class B", r.Nightly.ClassB, 4545+(4500*29.0/30+45)+4+2, 1e-9)
+	// A look reads the manifest of each month that R2 holds by then.
+	near(t, "Class B of status after a year", part("etl status").ClassB, 24*30*12, 1e-9)
+	often, never := Default(), Default()
+	often.StatusPerDay, never.StatusPerDay = 288, 0
+	most, err := Compute(often, Cloudflare())
+	if err != nil {
+		t.Fatal(err)
+	}
+	least, err := Compute(never, Cloudflare())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "Class B of a look each 5 minutes in year 10", most.Years[9].ClassB-least.Years[9].ClassB, 288*30*120, 1e-9)
 
 	total := 0.0
 	for _, l := range r.Lines {
@@ -186,6 +199,8 @@ func TestPrices(t *testing.T) {
 	for _, bad := range []func(*Load){
 		func(l *Load) { l.Points = 0 }, func(l *Load) { l.SamplesPerDay = math.NaN() }, func(l *Load) { l.Alarms = 2 },
 		func(l *Load) { l.Years = 0 }, func(l *Load) { l.Indexes = -1 }, func(l *Load) { l.Retention = 0 }, func(l *Load) { l.BytesPerRow = 0 },
+		func(l *Load) { l.ReadsPerDay = math.Inf(1) }, func(l *Load) { l.ReadsPerDay = math.NaN() }, func(l *Load) { l.ReadsPerDay = -1 },
+		func(l *Load) { l.StatusPerDay = math.Inf(1) }, func(l *Load) { l.StatusPerDay = math.NaN() }, func(l *Load) { l.StatusPerDay = -1 },
 	} {
 		l := Default()
 		bad(&l)

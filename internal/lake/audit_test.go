@@ -280,7 +280,7 @@ func TestAuditModel(t *testing.T) {
 			tolerance, silence := []float64{1.5, 1, 3}[r.IntN(3)], []time.Duration{0, 0, 36 * time.Hour}[r.IntN(3)]
 			zone := []*time.Location{time.UTC, time.UTC, newYork(t)}[r.IntN(3)]
 			o := jobs.AuditOptions{Days: utc.Days{From: from, To: to}, Zone: zone, Tolerance: tolerance, MaxSilence: silence, Rules: []string{},
-				Limits: jobs.RuleLimits{Flatline: 12 * time.Hour, Spike: 5, Bad: 0.01, Drift: 0.05}}
+				Limits: jobs.RuleLimits{Flatline: 12 * time.Hour, Spike: 5, Bad: new(0.01), Drift: new(0.05)}}
 			if round%2 == 1 {
 				o.Rules = jobs.AuditRules
 			}

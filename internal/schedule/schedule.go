@@ -59,6 +59,8 @@ type Standing struct {
 	Backlog int64 `json:"backlog_point_days"`
 	// Until is the end of the last day before which none of them lies.
 	Until time.Time `json:"archived_until"`
+	// Complete is the end of the last day that was held to be complete.
+	Complete time.Time `json:"complete_until"`
 }
 
 // OutcomeOf is the outcome of a step whose command would exit with code: 0 is
@@ -87,6 +89,11 @@ type Night struct {
 	Due time.Time `json:"due"`
 	// Late says that it was missed, and is made up for.
 	Late bool `json:"late"`
+	// Started is when it began.
+	Started time.Time `json:"started"`
+	// Standing is what an earlier step of this night last told of the archive, nil if
+	// none did: what follows looks at the days that it looked at, whatever the clock says by then.
+	Standing *Standing `json:"-"` // the step's outcome has it
 }
 
 // Week numbers the weeks since 1970, each from Sunday to Saturday, UTC.
@@ -226,10 +233,11 @@ type StepReport struct {
 // Report is what became of a night.
 type Report struct {
 	Night
-	Started  time.Time    `json:"started"`
 	Finished time.Time    `json:"finished"`
-	Code     int          `json:"exit_code"` // the worst of its steps
+	Code     int          `json:"exit_code"` // the worst of its steps, and 130 where it was told to stop
 	Steps    []StepReport `json:"steps"`
+	// Stopped says that it was told to stop in a pause, with steps left to try again.
+	Stopped bool `json:"stopped"`
 }
 
 // Succeeded reports whether every step ran to its end, whatever it found.
@@ -239,7 +247,7 @@ func (r Report) Succeeded() bool {
 
 // Interrupted reports whether the night was told to stop.
 func (r Report) Interrupted() bool {
-	return slices.ContainsFunc(r.Steps, func(s StepReport) bool { return s.State == Interrupted })
+	return r.Stopped || slices.ContainsFunc(r.Steps, func(s StepReport) bool { return s.State == Interrupted })
 }
 
 // Scheduler runs nights. Its methods are for one goroutine.
@@ -423,7 +431,8 @@ func (s *Scheduler) notify(e Event) {
 
 // night runs one night to its end; once says that no other follows.
 func (s *Scheduler) night(ctx context.Context, n Night, once bool) Report {
-	r := Report{Night: n, Started: s.now()}
+	n.Started = s.now()
+	r := Report{Night: n}
 	s.notify(Began{n})
 	if s.o.Before != nil {
 		s.o.Before(ctx, n)
@@ -453,6 +462,8 @@ func (s *Scheduler) night(ctx context.Context, n Night, once bool) Report {
 		}
 		s.notify(Pausing{again, pause})
 		if !s.pause(ctx, pause) {
+			// What failed was to be tried again: how it stands is not how the night would have ended.
+			r.Stopped, r.Code = true, fault.ExitInterrupted
 			break
 		}
 		pause = min(2*pause, maxBackoff)
@@ -499,7 +510,9 @@ func (s *Scheduler) try(ctx context.Context, st Step, sr *StepReport, r *Report)
 	sr.Attempts++
 	s.notify(StepBegan{st.Name, sr.Attempts})
 	start := s.now()
-	sr.Outcome = st.Run(ctx, r.Night)
+	if sr.Outcome = st.Run(ctx, r.Night); sr.Standing != nil {
+		r.Standing = sr.Standing
+	}
 	end := s.now()
 	sr.Elapsed += end.Sub(start).Seconds()
 	s.notify(StepEnded{st.Name, sr.Attempts, end, end.Sub(start), sr.Outcome})

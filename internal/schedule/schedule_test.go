@@ -403,6 +403,28 @@ func TestStop(t *testing.T) {
 	w.step("archive", 5)
 	w.until("2024-02-07T02:05:00Z")
 	w.want("07 02:00 archive: 5", "pause 10m0s for archive")
+	if r := w.reports[0]; !r.Stopped || !r.Interrupted() || r.Code != fault.ExitInterrupted || r.Steps[0].State != Failed {
+		t.Errorf("stopped in a pause: %+v", r)
+	}
+
+	w = newWorld(t, "2024-02-07T01:59:00Z")
+	w.step("archive", 5)
+	w.after = func() { close(w.stop) }
+	if s, err = New(w.o, w.stop); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.Once(t.Context()); !r.Interrupted() || r.Code != fault.ExitInterrupted {
+		t.Errorf("once, stopped in a pause: %+v", r)
+	}
+
+	// What was tried as often as it may be has failed, and was not stopped.
+	w = newWorld(t, "2024-02-07T01:59:00Z")
+	w.succeeded("2024-02-06T02:00:00Z")
+	w.step("archive", 5)
+	w.until("2024-02-07T12:00:00Z")
+	if r := w.reports[0]; r.Interrupted() || r.Code != fault.ExitTransient {
+		t.Errorf("failed: %+v", r)
+	}
 }
 
 func TestCancelled(t *testing.T) {
@@ -420,6 +442,33 @@ func TestCancelled(t *testing.T) {
 	if r, err := s.Run(ctx); !errors.Is(err, context.Canceled) || !r.Interrupted() {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// TestStanding: a step is told when its night began and what an earlier one told of the
+// archive, that which told last; the next night knows nothing of it.
+func TestStanding(t *testing.T) {
+	w := newWorld(t, "2024-02-06T12:00:00Z")
+	w.succeeded("2024-02-06T02:00:00Z")
+	tries := 0
+	w.o.Steps = []Step{{Name: "archive", Run: func(_ context.Context, n Night) Outcome {
+		w.now = w.now.Add(time.Hour)
+		o := OutcomeOf(1, nil)
+		if tries++; tries <= 2 {
+			o.Standing = &Standing{Complete: n.Started.Add(time.Duration(tries) * time.Minute)}
+		}
+		return o
+	}}, {Name: "audit", Run: func(_ context.Context, n Night) Outcome {
+		stands := "nothing"
+		if n.Standing != nil {
+			stands = short(n.Standing.Complete)
+		}
+		w.say("began %s, stands %s", short(n.Started), stands)
+		return OutcomeOf(1, nil)
+	}}}
+	w.o.Attempts = 2
+	w.until("2024-02-08T12:00:00Z")
+	w.want("began 07 02:00, stands 07 02:01", "pause 10m0s for archive,audit", "began 07 02:00, stands 07 02:02",
+		"began 08 02:00, stands nothing", "pause 10m0s for archive,audit", "began 08 02:00, stands nothing")
 }
 
 // TestOnce: a night that is asked for is tried like every other one, whatever is due.
