@@ -291,6 +291,28 @@ func (a *auditor) acknowledge() {
 			}
 		}
 	}
+	if !a.o.Fast {
+		return
+	}
+	// Their lengths are summed, so what several outages acknowledge must be there once.
+	// No gap is listed, so the notes, which no longer go with them, are not asked for.
+	for i := range a.known {
+		a.known[i], a.notes[i] = union(a.known[i]), nil
+	}
+}
+
+// union is the same time in stretches that neither overlap nor touch, ascending.
+func union(all []stretch) []stretch {
+	slices.SortFunc(all, func(x, y stretch) int { return cmp.Compare(x.from, y.from) })
+	merged := all[:0]
+	for _, s := range all {
+		if n := len(merged); n > 0 && s.from <= merged[n-1].to {
+			merged[n-1].to = max(merged[n-1].to, s.to)
+		} else {
+			merged = append(merged, s)
+		}
+	}
+	return merged
 }
 
 // course is what a scan found of one point.
