@@ -163,11 +163,7 @@ func Audit(ctx context.Context, env Env, tr tiers.Reader, o AuditOptions) (*Audi
 func (a *auditor) begin() error {
 	o := a.o
 	now := a.env.Now()
-	start := func(d utc.Day) time.Time {
-		t := d.Time()
-		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, o.Zone)
-	}
-	from, to := start(o.Days.From), start(o.Days.To)
+	from, to := dayStart(o.Days.From, o.Zone), dayStart(o.Days.To, o.Zone)
 	if to.After(now) {
 		to = now.Truncate(time.Millisecond)
 	}
@@ -177,7 +173,7 @@ func (a *auditor) begin() error {
 	a.r = &AuditReport{From: from.UTC(), To: to.UTC(), Zone: o.Zone.String(), Fast: o.Fast, Tolerance: o.Tolerance, Silence: o.MaxSilence.Milliseconds(),
 		Gaps: []Gap{}, Points: []AuditPoint{}, Quality: []Suspect{}, Warnings: []string{}, Failed: []Failure{}}
 	for d := o.Days.From; d < o.Days.To; d++ {
-		at := start(d)
+		at := dayStart(d, o.Zone)
 		if !at.Before(to) {
 			break
 		}
@@ -185,6 +181,25 @@ func (a *auditor) begin() error {
 	}
 	a.r.DayStarts = append(a.r.DayStarts, to.UnixMilli())
 	return nil
+}
+
+// dayStart is the first instant of a date in a zone. Where clocks change at midnight
+// there is no 00:00, or there are two, and time.Date says of neither which it takes.
+func dayStart(d utc.Day, zone *time.Location) time.Time {
+	t := d.Time()
+	at := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone)
+	if at.Day() != t.Day() { // an hour before the gap that swallows midnight, as west of UTC
+		_, at = at.ZoneBounds()
+		return at
+	}
+	if changed, _ := at.ZoneBounds(); !changed.IsZero() {
+		_, before := changed.Add(-1).Zone()
+		_, after := at.Zone()
+		if first := at.Add(time.Duration(after-before) * time.Second); before > after && first.Before(changed) {
+			return first
+		}
+	}
+	return at
 }
 
 // points fills the report with the chosen points and their coverage.

@@ -2,7 +2,9 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +53,42 @@ func TestAuditFastKnown(t *testing.T) {
 		}
 		if c := r.Coverage; c.Missing != 1440 || c.Known != test.want || r.ExitCode() != code {
 			t.Errorf("%s: %d of %d missing are acknowledged, want %d; exit %d", what, c.Known, c.Missing, test.want, r.ExitCode())
+		}
+	}
+}
+
+// TestAuditDayStarts: a day begins at its first instant, also where clocks change at
+// midnight: it has 23 or 25 hours, and its neighbours have 24.
+func TestAuditDayStarts(t *testing.T) {
+	for _, test := range []struct {
+		zone, before, changed string // the day before, and that on which clocks change
+		starts, hours         string // when the latter begins in UTC, and how long both and the next are
+	}{
+		{"Atlantic/Azores", "2024-03-30", "2024-03-31", "2024-03-31 01:00", "24 23 24"},
+		{"America/Santiago", "2024-09-07", "2024-09-08", "2024-09-08 04:00", "24 23 24"},
+		{"America/Havana", "2024-03-09", "2024-03-10", "2024-03-10 05:00", "24 23 24"},
+		{"Asia/Beirut", "2024-03-30", "2024-03-31", "2024-03-30 22:00", "24 23 24"}, // east of UTC
+		{"America/Havana", "2024-11-02", "2024-11-03", "2024-11-03 04:00", "24 25 24"},
+		{"Asia/Amman", "2021-10-28", "2021-10-29", "2021-10-28 21:00", "24 25 24"}, // 00:00 comes twice
+		{"Asia/Beirut", "2024-10-25", "2024-10-26", "2024-10-25 21:00", "24 25 24"},
+		{"Europe/Berlin", "2024-03-30", "2024-03-31", "2024-03-30 23:00", "24 23 24"},
+		{"Asia/Kolkata", "2024-03-30", "2024-03-31", "2024-03-30 18:30", "24 24 24"},
+	} {
+		zone, err := time.LoadLocation(test.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Audit(t.Context(), Env{Now: func() time.Time { return time.UnixMilli(at("2025-01-01 00:00")) }}, surveyed{},
+			AuditOptions{Days: utc.Days{From: day(test.before), To: day(test.changed) + 2}, Zone: zone})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var hours []string
+		for i := range 3 {
+			hours = append(hours, fmt.Sprint((r.DayStarts[i+1]-r.DayStarts[i])/3600_000))
+		}
+		if got := time.UnixMilli(r.DayStarts[1]).UTC().Format("2006-01-02 15:04"); got != test.starts || strings.Join(hours, " ") != test.hours {
+			t.Errorf("%s: %s begins at %s UTC, want %s; the days have %s hours, want %s", test.zone, test.changed, got, test.starts, hours, test.hours)
 		}
 	}
 }
