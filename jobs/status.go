@@ -35,6 +35,13 @@ func (h Health) number() float64 {
 	return float64(slices.Index([]Health{Good, Warn, Critical, NotKnown}, h))
 }
 
+// worse reports whether a line stands worse than at o. What is not known is worse than
+// OK alone.
+func (h Health) worse(o Health) bool {
+	rank := []Health{Good, NotKnown, Warn, Critical}
+	return slices.Index(rank, h) > slices.Index(rank, o)
+}
+
 // Limit is where a line stops being OK. A zero is none.
 type Limit struct{ Warn, Crit float64 }
 
@@ -164,8 +171,19 @@ func (r *StatusReport) ExitCode(strict bool) int {
 // known is left out, but for its line's health.
 func (r *StatusReport) Metrics() []Metric {
 	ms := slices.Clone(r.metrics)
+	// Each damaged manifest has a line of the same name, and a text file in which a gauge
+	// comes twice is refused whole.
+	worst := make(map[string]Health)
 	for _, l := range r.Lines {
-		ms = append(ms, Metric{"etl_status", "How a line of etl status stands: 0 OK, 1 WARN, 2 CRIT, 3 not known.", [2]string{"line", l.Name}, l.State.number()})
+		if h, twice := worst[l.Name]; !twice || l.State.worse(h) {
+			worst[l.Name] = l.State
+		}
+	}
+	for _, l := range r.Lines {
+		if h, first := worst[l.Name]; first {
+			ms = append(ms, Metric{"etl_status", "How a line of etl status stands: 0 OK, 1 WARN, 2 CRIT, 3 not known.", [2]string{"line", l.Name}, h.number()})
+			delete(worst, l.Name)
+		}
 	}
 	if r.Billed != nil {
 		ms = append(ms, Metric{Name: "etl_status_rows_read", Help: "Rows that D1 bills as read for this look.", Value: float64(r.Billed.RowsRead)})

@@ -512,3 +512,36 @@ func TestStatusOlderMonths(t *testing.T) {
 		t.Errorf("%+v", lines["manifest"])
 	}
 }
+
+// Each gauge comes once, however many manifests are damaged: else the whole text file is refused.
+func TestStatusMetricsOnce(t *testing.T) {
+	w, _, _ := settled(t)
+	for _, m := range []string{"2024-01-01", "2024-02-01"} {
+		_, err := w.dir.Put(t.Context(), manifests.KeyOf(day(m).Month()), []byte("{}"), object.PutOptions{})
+		w.must(err)
+	}
+	r, err := Status(t.Context(), w.env(), StatusOptions{Limits: DefaultStatusLimits()})
+	w.must(err)
+	damaged := 0
+	for _, l := range r.Lines {
+		if l.Name == "manifest" {
+			damaged++
+		}
+	}
+	if damaged != 2 {
+		t.Fatalf("%d damaged manifests are named, want 2", damaged)
+	}
+	r.Lines = append(r.Lines, StatusLine{Name: "manifest", State: NotKnown}, StatusLine{Name: "a", State: Good}, StatusLine{Name: "a", State: NotKnown}, StatusLine{Name: "a", State: Warn}, StatusLine{Name: "a", State: Good})
+	got := make(map[string][]float64)
+	for _, m := range r.Metrics() {
+		got[m.Name+m.Label[1]] = append(got[m.Name+m.Label[1]], m.Value)
+	}
+	for name, values := range got {
+		if len(values) != 1 {
+			t.Errorf("%s comes %d times", name, len(values))
+		}
+	}
+	if m, a := got["etl_statusmanifest"], got["etl_statusa"]; m[0] != Critical.number() || a[0] != Warn.number() {
+		t.Errorf("manifest %v, want the worst, %g; a %v, want %g", m, Critical.number(), a, Warn.number())
+	}
+}
