@@ -299,7 +299,7 @@ type coldFacts struct {
 	err         error
 	totals      map[utc.Month]manifests.Totals
 	hot         map[utc.Month]*manifests.Manifest // the months of the window
-	ends        map[utc.Month]*manifests.Manifest // these, the first and the last month
+	ends        map[utc.Month]*manifests.Manifest // these, the first and the last month, and those that samples begin and end in
 	bad         []error                           // manifests that can not be read
 	first, last *utc.Day                          // with samples
 	newest      *utc.Day                          // that has a number
@@ -472,20 +472,37 @@ func (s *statusJob) readCold(ctx context.Context, c *coldFacts) {
 	if c.err != nil {
 		return
 	}
-	for i, m := range months {
-		if err := errs[i]; err != nil {
-			if !fault.Is(err, fault.Corrupt) && !fault.Is(err, fault.Invalid) {
-				c.err = err
-				return
+	var counted []int // in months, those with samples
+	take := func(i int) {
+		switch err := errs[i]; {
+		case err == nil:
+			if decoded[i] != nil {
+				whole[months[i]] = decoded[i]
 			}
+		case fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid):
 			c.bad = append(c.bad, err)
-			continue
+			delete(c.totals, months[i])
+		default:
+			c.err = cmp.Or(c.err, err)
 		}
+	}
+	for i, m := range months {
 		c.totals[m] = totals[i]
-		if decoded[i] != nil {
-			whole[m] = decoded[i]
-			if slices.Contains(window, m) {
-				c.hot[m] = decoded[i]
+		take(i)
+		if errs[i] == nil && totals[i].Samples > 0 {
+			counted = append(counted, i)
+		}
+		if whole[m] != nil && slices.Contains(window, m) {
+			c.hot[m] = decoded[i]
+		}
+	}
+	// The months at the ends may be archived without a sample, as a backfill of whole years
+	// leaves them: the samples begin and end in the first and the last one that counts some.
+	if n := len(counted); n > 0 {
+		for _, i := range []int{counted[0], counted[n-1]} {
+			if c.err == nil && errs[i] == nil && decoded[i] == nil {
+				decoded[i], _, errs[i] = manifests.Load(ctx, s.env.Store, months[i])
+				take(i)
 			}
 		}
 	}
@@ -892,7 +909,7 @@ func (s *statusJob) judgeCold(h *hotFacts, c *coldFacts) {
 		s.r.gauge("etl_cold_last_day_timestamp_seconds", "Last archived day with samples.", unix(c.last.Time()))
 		s.r.add("cold", Good, float64(t.Bytes), "bytes", Limit{}, "", "%s files, %s samples, %s, %s to %s",
 			humanize.Comma(int64(t.Files)), humanize.Comma(t.Samples), bytesOf(float64(t.Bytes)), *c.first, *c.last)
-	case len(c.bad) == 0:
+	case t.Samples == 0 && len(c.bad) == 0:
 		s.r.say("cold", Good, "", "the store is empty")
 	default:
 		s.r.unknown("no manifest can be read", "", "cold")

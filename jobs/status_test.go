@@ -545,3 +545,48 @@ func TestStatusMetricsOnce(t *testing.T) {
 		t.Errorf("manifest %v, want the worst, %g; a %v, want %g", m, Critical.number(), a, Warn.number())
 	}
 }
+
+// An archive of whole years, of which the source had a part: the months at its ends are
+// archived without a sample, and none lies in the hot window.
+func TestStatusEmptyEnds(t *testing.T) {
+	w := newWorld(t)
+	a := w.point("a")
+	w.fill(a, daysOf("2023-03-10", "2023-03-13"))
+	w.fill(a, daysOf("2023-05-01", "2023-05-02"))
+	w.fill(a, daysOf("2023-10-01", "2023-10-05"))
+	w.backfill("2023-01-01", "2024-01-01")
+	w.now = w.now.AddDate(0, 4, 0)
+	w.store.Reset()
+	r, lines := look(t, w.env())
+	states(t, lines, "cold=OK growth=OK")
+	if !strings.Contains(lines["cold"].Text, "192 samples") || !strings.Contains(lines["cold"].Text, "2023-03-10 to 2023-10-04") ||
+		metric(r, "etl_cold_first_day_timestamp_seconds") != float64(day("2023-03-10").Start()/1000) || metric(r, "etl_cold_last_day_timestamp_seconds") != float64(day("2023-10-04").Start()/1000) {
+		t.Errorf("%+v", lines["cold"])
+	}
+	m, err := MeasureLoad(t.Context(), w.env())
+	w.must(err)
+	if m.HistoryDays != float64(day("2023-10-05")-day("2023-03-10")) || m.SamplesPerDay != 24 || m.SampleBytes <= 0 {
+		t.Errorf("%+v", m)
+	}
+
+	// Archived, and no sample anywhere.
+	e := newWorld(t)
+	e.point("a")
+	e.backfill("2023-01-01", "2023-04-01")
+	_, lines = look(t, e.env())
+	if !strings.Contains(lines["cold"].Text, "empty") {
+		t.Errorf("%+v", lines["cold"])
+	}
+	if m, err = MeasureLoad(t.Context(), e.env()); err != nil || m.HistoryDays != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+
+	// The first month is damaged: the rest is told.
+	_, err = w.dir.Put(t.Context(), manifests.KeyOf(day("2023-03-10").Month()), []byte("{}"), object.PutOptions{})
+	w.must(err)
+	_, lines = look(t, w.env())
+	states(t, lines, "cold=OK manifest=CRIT")
+	if !strings.Contains(lines["cold"].Text, "120 samples") || !strings.Contains(lines["cold"].Text, "2023-05-01 to 2023-10-04") {
+		t.Errorf("%+v", lines["cold"])
+	}
+}
