@@ -101,7 +101,8 @@ type auditor struct {
 	rules  map[string]bool
 	known  [][]stretch // acknowledged, by the point's place in the report
 	notes  [][]string
-	first  []*int64 // first sample ever of either tier, likewise
+	first  []*int64           // first sample ever of either tier, likewise
+	unsure map[utc.Month]bool // unreadable months in which coverage may have begun
 	chosen []sample.Point
 
 	mu sync.Mutex // guards the report's lists
@@ -125,7 +126,7 @@ func Audit(ctx context.Context, env Env, tr tiers.Reader, o AuditOptions) (*Audi
 	if o.Zone == nil {
 		o.Zone = time.UTC
 	}
-	a := &auditor{o: o, env: env, rules: map[string]bool{}}
+	a := &auditor{o: o, env: env, rules: map[string]bool{}, unsure: map[utc.Month]bool{}}
 	if err := a.begin(); err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func Audit(ctx context.Context, env Env, tr tiers.Reader, o AuditOptions) (*Audi
 	}
 	a.acknowledge()
 	for _, m := range sortedKeys(a.survey.Bad) {
-		if err := a.survey.Bad[m]; !m.Days().Intersect(a.survey.Days).Empty() {
+		if err := a.survey.Bad[m]; a.unsure[m] || !m.Days().Intersect(a.survey.Days).Empty() {
 			f := failure(err)
 			f.Month = m.String()
 			r.Failed = append(r.Failed, f)
@@ -247,13 +248,13 @@ func (a *auditor) points(ctx context.Context) error {
 		if p.IntervalMS != nil {
 			ap.Interval = new(max(0, *p.IntervalMS))
 		}
-		if a.first[i] != nil {
-			ap.From = max(from, *a.first[i])
-		} else {
-			nowhere++
-		}
 		if p.RetiredAt != nil {
 			ap.To = min(to, *p.RetiredAt)
+		}
+		if first := a.begins(i, from, ap.To); first != nil {
+			ap.From = max(from, *first)
+		} else {
+			nowhere++
 		}
 		a.r.Points = append(a.r.Points, ap)
 	}
@@ -262,6 +263,29 @@ func (a *auditor) points(ctx context.Context) error {
 	}
 	a.chooseRules()
 	return nil
+}
+
+// begins is when the first sample of a point was or, where a manifest can not be read, may
+// have been: what nobody can read must not make a silence after it disappear. A point
+// that was registered later had none in it, unless there are samples of it from before it
+// was registered, as imported history is. It is nil where there is none.
+func (a *auditor) begins(i int, from, to int64) *int64 {
+	p, first := &a.chosen[i], a.first[i]
+	begin := first
+	for _, m := range sortedKeys(a.survey.Bad) {
+		at, end := m.First().Start(), m.Days().To.Start()
+		if c := p.CreatedAt; c != nil && *c <= a.env.Now().UnixMilli() && (first == nil || *c <= *first) {
+			at = max(at, *c)
+		}
+		if at >= end || max(from, at) >= to || first != nil && *first <= max(from, at) {
+			continue // it makes no difference
+		}
+		a.unsure[m] = true
+		if begin == nil || at < *begin {
+			begin = &at
+		}
+	}
+	return begin
 }
 
 func (a *auditor) warn(format string, args ...any) {
