@@ -771,15 +771,50 @@ func (s *statusJob) judgeRuns(h *hotFacts) {
 	}
 	s.age("last-success", done[string(Archive)], s.o.Limits.Success, "`etl archive`", "an archive run succeeded", "no archive run has succeeded yet")
 
-	if v := last[verifying]; v != nil && v.Status != "done" && v.Status != "running" && v.Status != "interrupted" {
-		state := Warn
-		if v.Status == "failed" {
-			state = Critical
+	s.judgeVerify(h, last[verifying], done[verifying])
+}
+
+// outlived reports whether a later run took back what a verification found damaged: a
+// verification that found none in what shows it again, or a repair of those months.
+func outlived(v *source.Run, later []source.Run) bool {
+	return slices.ContainsFunc(later, func(o source.Run) bool {
+		covers := !v.Days.Empty() && v.Days.Intersect(o.Days) == v.Days
+		switch o.Command {
+		case verifying: // partial is one with lesser findings
+			return (o.Status == "done" || o.Status == "partial") && (covers || v.Days.Empty())
+		case string(repairing):
+			return o.Status == "done" && covers
 		}
-		s.r.say("last-verify", state, "`etl verify --deep`, and `etl repair --dry-run`", "%s ago: %s", ageOf(s.now.Sub(ended(v)).Seconds()), v.Error)
+		return false
+	})
+}
+
+// judgeVerify says what the verifications found. Damage stays found until it is known to
+// be mended: one of another share of the files says nothing of it.
+func (s *statusJob) judgeVerify(h *hotFacts, last, done *source.Run) {
+	for i := len(h.runs) - 1; i >= 0; i-- {
+		v := &h.runs[i]
+		if v.Command != verifying || v.Status != "failed" || outlived(v, h.runs[i+1:]) {
+			continue
+		}
+		text := ""
+		if v != last {
+			text = "; what was verified since does not take it back"
+		}
+		s.r.say("last-verify", Critical, "`etl repair --dry-run`, then `etl repair`; or `etl verify --deep` of all files, if it was mended otherwise",
+			"%s ago: %s%s", ageOf(s.now.Sub(ended(v)).Seconds()), v.Error, text)
 		return
 	}
-	s.age("last-verify", done[verifying], s.o.Limits.Verify, "`etl verify --deep --sample 4%`, with the source: it logs that it ran", "a verification found nothing", "no verification is logged yet")
+	switch {
+	case last == nil || last.Status == "done" || last.Status == "running" || last.Status == "failed":
+	case last.Status == "interrupted":
+		s.r.say("last-verify", Warn, "`etl verify` again: it says nothing of the archive", "%s ago: it did not finish: %s", ageOf(s.now.Sub(ended(last)).Seconds()), last.Error)
+		return
+	default:
+		s.r.say("last-verify", Warn, "`etl verify --deep`, and `etl repair --dry-run`", "%s ago: %s", ageOf(s.now.Sub(ended(last)).Seconds()), last.Error)
+		return
+	}
+	s.age("last-verify", done, s.o.Limits.Verify, "`etl verify --deep --sample 4%`, with the source: it logs that it ran", "a verification found nothing", "no verification is logged yet")
 }
 
 func (s *statusJob) age(name string, r *source.Run, l Limit, remedy, what, none string) {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -308,6 +309,132 @@ func TestStatusVerify(t *testing.T) {
 	}) {
 		t.Errorf("%v, %v", err, w.events)
 	}
+}
+
+// A verification that did not look at what another found damaged does not take it back; one
+// that did not finish has found nothing.
+func TestStatusVerifyOpen(t *testing.T) {
+	w, _, _ := settled(t)
+	n := 0
+	logged := func(r source.Run) {
+		t.Helper()
+		n++
+		w.now = w.now.Add(time.Hour)
+		r.ID, r.Started, r.Finished = fmt.Sprint(n), w.now.Add(-time.Minute), w.now
+		w.must(w.src.Log(t.Context(), r))
+	}
+	state := func(want string) StatusLine {
+		t.Helper()
+		_, lines := look(t, w.env())
+		states(t, lines, "runs=OK last-verify="+want)
+		return lines["last-verify"]
+	}
+	february, all := daysOf("2024-02-01", "2024-03-01"), daysOf("2024-01-01", "2024-03-01")
+	damage := source.Run{Command: verifying, Status: "failed", Days: february, Bytes: 1000, Error: "1 damaged, 0 other findings"}
+	part := source.Run{Command: verifying, Status: "done", Bytes: 1_000_000} // another share of the files, or a listing
+
+	logged(source.Run{Command: verifying, Status: "done", Days: all})
+	state("OK")
+	logged(source.Run{Command: verifying, Status: "interrupted", Error: "connection reset"})
+	if l := state("WARN"); !strings.Contains(l.Text, "did not finish: connection reset") || strings.Contains(l.Remedy, "repair") {
+		t.Errorf("%+v", l)
+	}
+	logged(part)
+	state("OK")
+
+	logged(damage)
+	logged(part)
+	logged(source.Run{Command: verifying, Status: "partial", Error: "0 damaged, 1 other findings"})
+	logged(source.Run{Command: verifying, Status: "interrupted", Days: all, Error: "connection reset"})
+	logged(source.Run{Command: string(repairing), Status: "done", Days: daysOf("2024-01-01", "2024-02-01")}) // another month
+	logged(source.Run{Command: string(Archive), Status: "done", Days: all})
+	if l := state("CRIT"); !strings.Contains(l.Text, "5.0 h ago: 1 damaged") {
+		t.Errorf("%+v", l)
+	}
+	logged(source.Run{Command: string(repairing), Status: "done", Days: february})
+	state("WARN") // the last one did not finish
+	logged(part)
+	state("OK")
+
+	logged(damage)
+	logged(part)
+	state("CRIT")
+	logged(source.Run{Command: verifying, Status: "done", Days: all}) // every byte
+	state("OK")
+
+	// What a listing shows the next one would show again.
+	damage.Days = utc.Days{}
+	logged(damage)
+	state("CRIT")
+	logged(source.Run{Command: verifying, Status: "interrupted", Error: "connection reset"})
+	state("CRIT")
+	logged(part)
+	state("OK")
+}
+
+// The same by the jobs themselves.
+func TestStatusVerifyDamage(t *testing.T) {
+	w, _, _ := settled(t)
+	next := func() { w.now = w.now.Add(time.Minute) }
+	verify := func(o VerifyOptions) {
+		t.Helper()
+		_, err := Verify(t.Context(), w.env(), o)
+		w.must(err)
+		next()
+	}
+	state := func(when, want string) {
+		t.Helper()
+		_, lines := look(t, w.env())
+		if l := lines["last-verify"]; string(l.State) != want {
+			t.Errorf("%s: %s (%s), want %s", when, l.State, l.Text, want)
+		}
+	}
+	path := w.file("timeseries/2024/02/a.parquet")
+	whole, err := os.ReadFile(path)
+	w.must(err)
+	st, err := os.Stat(path)
+	w.must(err)
+	put := func(data []byte) { // as a bad disk does: the listing shows nothing
+		t.Helper()
+		w.must(os.WriteFile(path, data, 0o644))
+		w.must(os.Chtimes(path, st.ModTime(), st.ModTime()))
+	}
+	bad := slices.Clone(whole)
+	bad[len(bad)/2] ^= 1
+
+	verify(VerifyOptions{Deep: true})
+	state("whole", "OK")
+	put(bad)
+	verify(VerifyOptions{})
+	state("damaged, but a listing does not show it", "OK")
+	verify(VerifyOptions{Deep: true, Sample: 99, Turn: 1})
+	verify(VerifyOptions{Deep: true, Sample: 99, Turn: 2})
+	state("found", "CRIT")
+	verify(VerifyOptions{})
+	put(whole)
+	verify(VerifyOptions{Deep: true, Sample: 1})
+	state("mended, and nobody looked at all", "CRIT")
+	verify(VerifyOptions{Deep: true, Sample: 100})
+	state("every byte read", "OK")
+
+	put(bad)
+	verify(VerifyOptions{Deep: true})
+	state("found again", "CRIT")
+	p, err := PlanRepair(t.Context(), w.env(), RepairOptions{})
+	w.must(err)
+	if r, err := p.Run(t.Context(), w.env()); err != nil || r.ExitCode() != fault.ExitOK || r.Run == "" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	next()
+	state("repaired", "OK")
+
+	// A store that does not answer is not damaged.
+	w.store.Inject(objecttest.On("list", "timeseries/"), objecttest.Fail(fault.Transient))
+	if _, err := Verify(t.Context(), w.env(), VerifyOptions{}); err == nil {
+		t.Fatal("the fault did not fire")
+	}
+	next()
+	state("the store did not answer", "WARN")
 }
 
 type brokenLog struct{ source.Journal }

@@ -210,7 +210,7 @@ type Journal interface {
 // Run is one line of the log archive_state.
 type Run struct {
 	ID       string // unique
-	Command  string // archive, backfill, rearchive, restore, prune
+	Command  string // archive, backfill, rearchive, restore, prune, repair, verify, schedule
 	Status   string // running, done, partial, failed, interrupted; crashed is set by others
 	Started  time.Time
 	Finished time.Time // zero while running
