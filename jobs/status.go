@@ -357,7 +357,7 @@ func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts
 	// A clock that is a minute wrong is no news; rows from the future must not hide that
 	// the sensors are silent.
 	now, day := s.now.UnixMilli(), s.now.Add(-24*time.Hour).UnixMilli()
-	var lively []int32
+	var lively, ahead []int32
 	if l, ok := s.env.Source.(source.Latester); ok {
 		err := l.Latest(ctx, ids, source.Window(s.now), func(b *sample.Batch) error {
 			for i, ts := range b.TS {
@@ -365,6 +365,7 @@ func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts
 				switch {
 				case ts > now+60_000:
 					h.future++
+					ahead = append(ahead, b.PointID[i])
 				case ts < day:
 					if !retired[b.PointID[i]] {
 						h.silent++
@@ -381,6 +382,20 @@ func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts
 		})
 		if err != nil {
 			return err
+		}
+	}
+	if len(ahead) > 0 { // what is behind the rows from the future
+		recent := make(map[int32]bool)
+		if err := g.Newest(ctx, ahead, source.Earliest.Start(), now+60_001, func(id int32, ts int64) {
+			h.newest = max(h.newest, ts)
+			recent[id] = ts >= day
+		}); err != nil {
+			return err
+		}
+		for _, id := range ahead {
+			if !recent[id] && !retired[id] {
+				h.silent++
+			}
 		}
 	}
 	return s.readQuality(ctx, g, h, lively, day, now)
@@ -637,7 +652,7 @@ func (s *statusJob) judgeHot(h *hotFacts, c *coldFacts) {
 		ahead = fmt.Sprintf("; %s points are ahead of the clock", humanize.Comma(int64(h.future)))
 	}
 	if h.newest == 0 {
-		s.r.unknown("all samples are ahead of the clock", "which clock is wrong? `etl config --check` compares them", "freshness")
+		s.r.say("freshness", Warn, "which clock is wrong? `etl config --check` compares them", "all samples are ahead of the clock: nobody knows when the last one came")
 	} else {
 		age := max(0, s.now.Sub(time.UnixMilli(h.newest)).Seconds())
 		s.r.gauge("etl_freshness_seconds", "Age of the newest sample in the hot tier.", age)

@@ -229,6 +229,33 @@ func TestStatusAhead(t *testing.T) {
 	}
 }
 
+// Each point has a row from the future: what is behind it tells how fresh the data are.
+func TestStatusAllAhead(t *testing.T) {
+	w, a, b := settled(t)
+	w.put(a, "2024-02-10 02:02", 1)
+	w.put(b, "2024-02-10 23:00", 1)
+	r, lines := look(t, w.env())
+	states(t, lines, "freshness=OK silent=OK")
+	if metric(r, "etl_freshness_seconds") != 120 || *lines["silent"].Value != 0 || !strings.Contains(lines["freshness"].Text, "2 points are ahead") {
+		t.Errorf("%+v, %+v", lines["freshness"], lines["silent"])
+	}
+	// The sensors fall silent.
+	w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?", a, at("2024-02-08 00:00"), at("2024-02-10 02:01"))
+	w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?", b, at("2024-02-09 20:00"), at("2024-02-10 02:01"))
+	r, lines = look(t, w.env())
+	states(t, lines, "freshness=CRIT")
+	if metric(r, "etl_freshness_seconds") != 7*3600 || *lines["silent"].Value != 1 || r.ExitCode(false) != fault.ExitFindings {
+		t.Errorf("%+v, %+v, exit %d", lines["freshness"], lines["silent"], r.ExitCode(false))
+	}
+	// There is nothing else: a clock is wrong.
+	w.exec("DELETE FROM timeseries WHERE timestamp < ?", at("2024-02-10 02:01"))
+	r, lines = look(t, w.env())
+	states(t, lines, "freshness=WARN")
+	if *lines["silent"].Value != 2 || r.ExitCode(true) != fault.ExitFindings {
+		t.Errorf("%+v, %+v, exit %d", lines["freshness"], lines["silent"], r.ExitCode(true))
+	}
+}
+
 func TestStatusRuns(t *testing.T) {
 	w, _, _ := settled(t)
 	w.now = w.now.Add(3 * time.Hour) // what ran last is of the log below
@@ -523,7 +550,8 @@ func TestStatusOfAPart(t *testing.T) {
 // Every statement that status sends to D1 finds its rows by a key: what is scanned is
 // billed. Requests do not grow with the points.
 func TestStatusSeeks(t *testing.T) {
-	w, _, _ := settled(t)
+	w, a, _ := settled(t)
+	w.put(a, "2024-02-10 23:00", 1) // ahead of the clock: what is behind it is looked for
 	srv := cloudflaretest.Start(t, w.db, cloudflaretest.Options{})
 	s := d1.Open(srv.Client(t).Database(cloudflaretest.Database), d1.Options{Now: func() time.Time { return w.now }})
 	defer s.Close()

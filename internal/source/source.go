@@ -368,6 +368,11 @@ type Gauger interface {
 	// row for each mark.
 	Marked(ctx context.Context, points []int32, days utc.Days, f func(id int32, days uint64)) error
 
+	// Newest calls f for each of the points, ascending, that has a sample in [from, to), in
+	// milliseconds, with the time of the newest: a seek for each. Latester.Latest knows
+	// whole days only, which do not end at the clock.
+	Newest(ctx context.Context, points []int32, from, to int64, f func(id int32, ts int64)) error
+
 	// Quality looks at the reading in force of each point at perPoint instants
 	// (QualityInstant), 1 to MaxInstants, of [from, to), in milliseconds: the newest row
 	// from then back to from. It calls f for each point, ascending, with how many of
