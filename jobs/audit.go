@@ -101,7 +101,8 @@ type auditor struct {
 	rules  map[string]bool
 	known  [][]stretch // acknowledged, by the point's place in the report
 	notes  [][]string
-	first  []*int64 // first sample ever of either tier, likewise
+	first  []*int64           // first sample ever of either tier, likewise
+	unsure map[utc.Month]bool // unreadable months in which coverage may have begun
 	chosen []sample.Point
 
 	mu sync.Mutex // guards the report's lists
@@ -125,7 +126,7 @@ func Audit(ctx context.Context, env Env, tr tiers.Reader, o AuditOptions) (*Audi
 	if o.Zone == nil {
 		o.Zone = time.UTC
 	}
-	a := &auditor{o: o, env: env, rules: map[string]bool{}}
+	a := &auditor{o: o, env: env, rules: map[string]bool{}, unsure: map[utc.Month]bool{}}
 	if err := a.begin(); err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func Audit(ctx context.Context, env Env, tr tiers.Reader, o AuditOptions) (*Audi
 	}
 	a.acknowledge()
 	for _, m := range sortedKeys(a.survey.Bad) {
-		if err := a.survey.Bad[m]; !m.Days().Intersect(a.survey.Days).Empty() {
+		if err := a.survey.Bad[m]; a.unsure[m] || !m.Days().Intersect(a.survey.Days).Empty() {
 			f := failure(err)
 			f.Month = m.String()
 			r.Failed = append(r.Failed, f)
@@ -163,11 +164,7 @@ func Audit(ctx context.Context, env Env, tr tiers.Reader, o AuditOptions) (*Audi
 func (a *auditor) begin() error {
 	o := a.o
 	now := a.env.Now()
-	start := func(d utc.Day) time.Time {
-		t := d.Time()
-		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, o.Zone)
-	}
-	from, to := start(o.Days.From), start(o.Days.To)
+	from, to := dayStart(o.Days.From, o.Zone), dayStart(o.Days.To, o.Zone)
 	if to.After(now) {
 		to = now.Truncate(time.Millisecond)
 	}
@@ -177,7 +174,7 @@ func (a *auditor) begin() error {
 	a.r = &AuditReport{From: from.UTC(), To: to.UTC(), Zone: o.Zone.String(), Fast: o.Fast, Tolerance: o.Tolerance, Silence: o.MaxSilence.Milliseconds(),
 		Gaps: []Gap{}, Points: []AuditPoint{}, Quality: []Suspect{}, Warnings: []string{}, Failed: []Failure{}}
 	for d := o.Days.From; d < o.Days.To; d++ {
-		at := start(d)
+		at := dayStart(d, o.Zone)
 		if !at.Before(to) {
 			break
 		}
@@ -185,6 +182,25 @@ func (a *auditor) begin() error {
 	}
 	a.r.DayStarts = append(a.r.DayStarts, to.UnixMilli())
 	return nil
+}
+
+// dayStart is the first instant of a date in a zone. Where clocks change at midnight
+// there is no 00:00, or there are two, and time.Date says of neither which it takes.
+func dayStart(d utc.Day, zone *time.Location) time.Time {
+	t := d.Time()
+	at := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone)
+	if at.Day() != t.Day() { // an hour before the gap that swallows midnight, as west of UTC
+		_, at = at.ZoneBounds()
+		return at
+	}
+	if changed, _ := at.ZoneBounds(); !changed.IsZero() {
+		_, before := changed.Add(-1).Zone()
+		_, after := at.Zone()
+		if first := at.Add(time.Duration(after-before) * time.Second); before > after && first.Before(changed) {
+			return first
+		}
+	}
+	return at
 }
 
 // points fills the report with the chosen points and their coverage.
@@ -232,13 +248,13 @@ func (a *auditor) points(ctx context.Context) error {
 		if p.IntervalMS != nil {
 			ap.Interval = new(max(0, *p.IntervalMS))
 		}
-		if a.first[i] != nil {
-			ap.From = max(from, *a.first[i])
-		} else {
-			nowhere++
-		}
 		if p.RetiredAt != nil {
 			ap.To = min(to, *p.RetiredAt)
+		}
+		if first := a.begins(i, from, ap.To); first != nil {
+			ap.From = max(from, *first)
+		} else {
+			nowhere++
 		}
 		a.r.Points = append(a.r.Points, ap)
 	}
@@ -247,6 +263,29 @@ func (a *auditor) points(ctx context.Context) error {
 	}
 	a.chooseRules()
 	return nil
+}
+
+// begins is when the first sample of a point was or, where a manifest can not be read, may
+// have been: what nobody can read must not make a silence after it disappear. A point
+// that was registered later had none in it, unless there are samples of it from before it
+// was registered, as imported history is. It is nil where there is none.
+func (a *auditor) begins(i int, from, to int64) *int64 {
+	p, first := &a.chosen[i], a.first[i]
+	begin := first
+	for _, m := range sortedKeys(a.survey.Bad) {
+		at, end := m.First().Start(), m.Days().To.Start()
+		if c := p.CreatedAt; c != nil && *c <= a.env.Now().UnixMilli() && (first == nil || *c <= *first) {
+			at = max(at, *c)
+		}
+		if at >= end || max(from, at) >= to || first != nil && *first <= max(from, at) {
+			continue // it makes no difference
+		}
+		a.unsure[m] = true
+		if begin == nil || at < *begin {
+			begin = &at
+		}
+	}
+	return begin
 }
 
 func (a *auditor) warn(format string, args ...any) {
@@ -291,6 +330,28 @@ func (a *auditor) acknowledge() {
 			}
 		}
 	}
+	if !a.o.Fast {
+		return
+	}
+	// Their lengths are summed, so what several outages acknowledge must be there once.
+	// No gap is listed, so the notes, which no longer go with them, are not asked for.
+	for i := range a.known {
+		a.known[i], a.notes[i] = union(a.known[i]), nil
+	}
+}
+
+// union is the same time in stretches that neither overlap nor touch, ascending.
+func union(all []stretch) []stretch {
+	slices.SortFunc(all, func(x, y stretch) int { return cmp.Compare(x.from, y.from) })
+	merged := all[:0]
+	for _, s := range all {
+		if n := len(merged); n > 0 && s.from <= merged[n-1].to {
+			merged[n-1].to = max(merged[n-1].to, s.to)
+		} else {
+			merged = append(merged, s)
+		}
+	}
+	return merged
 }
 
 // course is what a scan found of one point.

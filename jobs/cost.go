@@ -67,6 +67,9 @@ func MeasureLoad(ctx context.Context, env Env) (m Measured, err error) {
 		return m, nil
 	}
 	m.SampleBytes = float64(bytes) / float64(samples)
+	if c.first == nil { // no entry says when, whatever the sums say
+		return m, nil
+	}
 	m.HistoryDays = float64(*c.last - *c.first + 1)
 	if n := samplesPerDay(c.ends, utc.Days{From: *c.first, To: *c.last + 1}); n > 0 {
 		m.SamplesPerDay = n

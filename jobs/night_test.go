@@ -64,15 +64,15 @@ func TestArchiveStep(t *testing.T) {
 	}
 }
 
-// surveyed is a reader of empty tiers that remembers which days it was asked for.
-type surveyed struct{ days utc.Days }
+// asked is a reader of empty tiers that remembers which days it was asked for.
+type asked struct{ days utc.Days }
 
-func (s *surveyed) Survey(_ context.Context, days utc.Days) (*tiers.Survey, error) {
+func (s *asked) Survey(_ context.Context, days utc.Days) (*tiers.Survey, error) {
 	s.days = days
 	return &tiers.Survey{Days: days, Hot: true}, nil
 }
 
-func (*surveyed) Scan(context.Context, tiers.Query, func(int32, iter.Seq[*tiers.Part]) error) error {
+func (*asked) Scan(context.Context, tiers.Query, func(int32, iter.Seq[*tiers.Part]) error) error {
 	return nil
 }
 
@@ -102,7 +102,7 @@ func TestAuditStep(t *testing.T) {
 				n.Standing = ArchiveStep(w.opener(nil), ArchiveOptions{Grace: c.grace}).Run(t.Context(), n).Standing
 			}
 			w.now = began.Add(c.later)
-			var r surveyed
+			var r asked
 			open := func(context.Context, string) (Env, tiers.Reader, func(), error) { return w.env(), &r, func() {}, nil }
 			o := AuditStep(open, AuditOptions{Rules: []string{}}, c.grace).Run(t.Context(), n)
 			if o.State != schedule.Done || r.days != (utc.Days{From: day(c.want), To: day(c.want) + 1}) || !strings.HasPrefix(o.Summary, c.want+": ") {

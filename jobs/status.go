@@ -35,6 +35,13 @@ func (h Health) number() float64 {
 	return float64(slices.Index([]Health{Good, Warn, Critical, NotKnown}, h))
 }
 
+// worse reports whether a line stands worse than at o. What is not known is worse than
+// OK alone.
+func (h Health) worse(o Health) bool {
+	rank := []Health{Good, NotKnown, Warn, Critical}
+	return slices.Index(rank, h) > slices.Index(rank, o)
+}
+
 // Limit is where a line stops being OK. A zero is none.
 type Limit struct{ Warn, Crit float64 }
 
@@ -164,8 +171,19 @@ func (r *StatusReport) ExitCode(strict bool) int {
 // known is left out, but for its line's health.
 func (r *StatusReport) Metrics() []Metric {
 	ms := slices.Clone(r.metrics)
+	// Each damaged manifest has a line of the same name, and a text file in which a gauge
+	// comes twice is refused whole.
+	worst := make(map[string]Health)
 	for _, l := range r.Lines {
-		ms = append(ms, Metric{"etl_status", "How a line of etl status stands: 0 OK, 1 WARN, 2 CRIT, 3 not known.", [2]string{"line", l.Name}, l.State.number()})
+		if h, twice := worst[l.Name]; !twice || l.State.worse(h) {
+			worst[l.Name] = l.State
+		}
+	}
+	for _, l := range r.Lines {
+		if h, first := worst[l.Name]; first {
+			ms = append(ms, Metric{"etl_status", "How a line of etl status stands: 0 OK, 1 WARN, 2 CRIT, 3 not known.", [2]string{"line", l.Name}, h.number()})
+			delete(worst, l.Name)
+		}
 	}
 	if r.Billed != nil {
 		ms = append(ms, Metric{Name: "etl_status_rows_read", Help: "Rows that D1 bills as read for this look.", Value: float64(r.Billed.RowsRead)})
@@ -281,7 +299,7 @@ type coldFacts struct {
 	err         error
 	totals      map[utc.Month]manifests.Totals
 	hot         map[utc.Month]*manifests.Manifest // the months of the window
-	ends        map[utc.Month]*manifests.Manifest // these, the first and the last month
+	ends        map[utc.Month]*manifests.Manifest // these, the first and the last month, and those that samples begin and end in
 	bad         []error                           // manifests that can not be read
 	first, last *utc.Day                          // with samples
 	newest      *utc.Day                          // that has a number
@@ -339,7 +357,7 @@ func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts
 	// A clock that is a minute wrong is no news; rows from the future must not hide that
 	// the sensors are silent.
 	now, day := s.now.UnixMilli(), s.now.Add(-24*time.Hour).UnixMilli()
-	var lively []int32
+	var lively, ahead []int32
 	if l, ok := s.env.Source.(source.Latester); ok {
 		err := l.Latest(ctx, ids, source.Window(s.now), func(b *sample.Batch) error {
 			for i, ts := range b.TS {
@@ -347,6 +365,7 @@ func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts
 				switch {
 				case ts > now+60_000:
 					h.future++
+					ahead = append(ahead, b.PointID[i])
 				case ts < day:
 					if !retired[b.PointID[i]] {
 						h.silent++
@@ -363,6 +382,20 @@ func (s *statusJob) readNewest(ctx context.Context, g source.Gauger, h *hotFacts
 		})
 		if err != nil {
 			return err
+		}
+	}
+	if len(ahead) > 0 { // what is behind the rows from the future
+		recent := make(map[int32]bool)
+		if err := g.Newest(ctx, ahead, source.Earliest.Start(), now+60_001, func(id int32, ts int64) {
+			h.newest = max(h.newest, ts)
+			recent[id] = ts >= day
+		}); err != nil {
+			return err
+		}
+		for _, id := range ahead {
+			if !recent[id] && !retired[id] {
+				h.silent++
+			}
 		}
 	}
 	return s.readQuality(ctx, g, h, lively, day, now)
@@ -454,20 +487,37 @@ func (s *statusJob) readCold(ctx context.Context, c *coldFacts) {
 	if c.err != nil {
 		return
 	}
-	for i, m := range months {
-		if err := errs[i]; err != nil {
-			if !fault.Is(err, fault.Corrupt) && !fault.Is(err, fault.Invalid) {
-				c.err = err
-				return
+	var counted []int // in months, those with samples
+	take := func(i int) {
+		switch err := errs[i]; {
+		case err == nil:
+			if decoded[i] != nil {
+				whole[months[i]] = decoded[i]
 			}
+		case fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Invalid):
 			c.bad = append(c.bad, err)
-			continue
+			delete(c.totals, months[i])
+		default:
+			c.err = cmp.Or(c.err, err)
 		}
+	}
+	for i, m := range months {
 		c.totals[m] = totals[i]
-		if decoded[i] != nil {
-			whole[m] = decoded[i]
-			if slices.Contains(window, m) {
-				c.hot[m] = decoded[i]
+		take(i)
+		if errs[i] == nil && totals[i].Samples > 0 {
+			counted = append(counted, i)
+		}
+		if whole[m] != nil && slices.Contains(window, m) {
+			c.hot[m] = decoded[i]
+		}
+	}
+	// The months at the ends may be archived without a sample, as a backfill of whole years
+	// leaves them: the samples begin and end in the first and the last one that counts some.
+	if n := len(counted); n > 0 {
+		for _, i := range []int{counted[0], counted[n-1]} {
+			if c.err == nil && errs[i] == nil && decoded[i] == nil {
+				decoded[i], _, errs[i] = manifests.Load(ctx, s.env.Store, months[i])
+				take(i)
 			}
 		}
 	}
@@ -602,7 +652,7 @@ func (s *statusJob) judgeHot(h *hotFacts, c *coldFacts) {
 		ahead = fmt.Sprintf("; %s points are ahead of the clock", humanize.Comma(int64(h.future)))
 	}
 	if h.newest == 0 {
-		s.r.unknown("all samples are ahead of the clock", "which clock is wrong? `etl config --check` compares them", "freshness")
+		s.r.say("freshness", Warn, "which clock is wrong? `etl config --check` compares them", "all samples are ahead of the clock: nobody knows when the last one came")
 	} else {
 		age := max(0, s.now.Sub(time.UnixMilli(h.newest)).Seconds())
 		s.r.gauge("etl_freshness_seconds", "Age of the newest sample in the hot tier.", age)
@@ -736,15 +786,50 @@ func (s *statusJob) judgeRuns(h *hotFacts) {
 	}
 	s.age("last-success", done[string(Archive)], s.o.Limits.Success, "`etl archive`", "an archive run succeeded", "no archive run has succeeded yet")
 
-	if v := last[verifying]; v != nil && v.Status != "done" && v.Status != "running" && v.Status != "interrupted" {
-		state := Warn
-		if v.Status == "failed" {
-			state = Critical
+	s.judgeVerify(h, last[verifying], done[verifying])
+}
+
+// outlived reports whether a later run took back what a verification found damaged: a
+// verification that found none in what shows it again, or a repair of those months.
+func outlived(v *source.Run, later []source.Run) bool {
+	return slices.ContainsFunc(later, func(o source.Run) bool {
+		covers := !v.Days.Empty() && v.Days.Intersect(o.Days) == v.Days
+		switch o.Command {
+		case verifying: // partial is one with lesser findings
+			return (o.Status == "done" || o.Status == "partial") && (covers || v.Days.Empty())
+		case string(repairing):
+			return o.Status == "done" && covers
 		}
-		s.r.say("last-verify", state, "`etl verify --deep`, and `etl repair --dry-run`", "%s ago: %s", ageOf(s.now.Sub(ended(v)).Seconds()), v.Error)
+		return false
+	})
+}
+
+// judgeVerify says what the verifications found. Damage stays found until it is known to
+// be mended: one of another share of the files says nothing of it.
+func (s *statusJob) judgeVerify(h *hotFacts, last, done *source.Run) {
+	for i := len(h.runs) - 1; i >= 0; i-- {
+		v := &h.runs[i]
+		if v.Command != verifying || v.Status != "failed" || outlived(v, h.runs[i+1:]) {
+			continue
+		}
+		text := ""
+		if v != last {
+			text = "; what was verified since does not take it back"
+		}
+		s.r.say("last-verify", Critical, "`etl repair --dry-run`, then `etl repair`; or `etl verify --deep` of all files, if it was mended otherwise",
+			"%s ago: %s%s", ageOf(s.now.Sub(ended(v)).Seconds()), v.Error, text)
 		return
 	}
-	s.age("last-verify", done[verifying], s.o.Limits.Verify, "`etl verify --deep --sample 4%`, with the source: it logs that it ran", "a verification found nothing", "no verification is logged yet")
+	switch {
+	case last == nil || last.Status == "done" || last.Status == "running" || last.Status == "failed":
+	case last.Status == "interrupted":
+		s.r.say("last-verify", Warn, "`etl verify` again: it says nothing of the archive", "%s ago: it did not finish: %s", ageOf(s.now.Sub(ended(last)).Seconds()), last.Error)
+		return
+	default:
+		s.r.say("last-verify", Warn, "`etl verify --deep`, and `etl repair --dry-run`", "%s ago: %s", ageOf(s.now.Sub(ended(last)).Seconds()), last.Error)
+		return
+	}
+	s.age("last-verify", done, s.o.Limits.Verify, "`etl verify --deep --sample 4%`, with the source: it logs that it ran", "a verification found nothing", "no verification is logged yet")
 }
 
 func (s *statusJob) age(name string, r *source.Run, l Limit, remedy, what, none string) {
@@ -874,7 +959,7 @@ func (s *statusJob) judgeCold(h *hotFacts, c *coldFacts) {
 		s.r.gauge("etl_cold_last_day_timestamp_seconds", "Last archived day with samples.", unix(c.last.Time()))
 		s.r.add("cold", Good, float64(t.Bytes), "bytes", Limit{}, "", "%s files, %s samples, %s, %s to %s",
 			humanize.Comma(int64(t.Files)), humanize.Comma(t.Samples), bytesOf(float64(t.Bytes)), *c.first, *c.last)
-	case len(c.bad) == 0:
+	case t.Samples == 0 && len(c.bad) == 0:
 		s.r.say("cold", Good, "", "the store is empty")
 	default:
 		s.r.unknown("no manifest can be read", "", "cold")

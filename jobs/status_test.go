@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -230,6 +231,33 @@ func TestStatusAhead(t *testing.T) {
 	}
 }
 
+// Each point has a row from the future: what is behind it tells how fresh the data are.
+func TestStatusAllAhead(t *testing.T) {
+	w, a, b := settled(t)
+	w.put(a, "2024-02-10 02:02", 1)
+	w.put(b, "2024-02-10 23:00", 1)
+	r, lines := look(t, w.env())
+	states(t, lines, "freshness=OK silent=OK")
+	if metric(r, "etl_freshness_seconds") != 120 || *lines["silent"].Value != 0 || !strings.Contains(lines["freshness"].Text, "2 points are ahead") {
+		t.Errorf("%+v, %+v", lines["freshness"], lines["silent"])
+	}
+	// The sensors fall silent.
+	w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?", a, at("2024-02-08 00:00"), at("2024-02-10 02:01"))
+	w.exec("DELETE FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ?", b, at("2024-02-09 20:00"), at("2024-02-10 02:01"))
+	r, lines = look(t, w.env())
+	states(t, lines, "freshness=CRIT")
+	if metric(r, "etl_freshness_seconds") != 7*3600 || *lines["silent"].Value != 1 || r.ExitCode(false) != fault.ExitFindings {
+		t.Errorf("%+v, %+v, exit %d", lines["freshness"], lines["silent"], r.ExitCode(false))
+	}
+	// There is nothing else: a clock is wrong.
+	w.exec("DELETE FROM timeseries WHERE timestamp < ?", at("2024-02-10 02:01"))
+	r, lines = look(t, w.env())
+	states(t, lines, "freshness=WARN")
+	if *lines["silent"].Value != 2 || r.ExitCode(true) != fault.ExitFindings {
+		t.Errorf("%+v, %+v, exit %d", lines["freshness"], lines["silent"], r.ExitCode(true))
+	}
+}
+
 func TestStatusRuns(t *testing.T) {
 	w, _, _ := settled(t)
 	w.now = w.now.Add(3 * time.Hour) // what ran last is of the log below
@@ -310,6 +338,132 @@ func TestStatusVerify(t *testing.T) {
 	}) {
 		t.Errorf("%v, %v", err, w.events)
 	}
+}
+
+// A verification that did not look at what another found damaged does not take it back; one
+// that did not finish has found nothing.
+func TestStatusVerifyOpen(t *testing.T) {
+	w, _, _ := settled(t)
+	n := 0
+	logged := func(r source.Run) {
+		t.Helper()
+		n++
+		w.now = w.now.Add(time.Hour)
+		r.ID, r.Started, r.Finished = fmt.Sprint(n), w.now.Add(-time.Minute), w.now
+		w.must(w.src.Log(t.Context(), r))
+	}
+	state := func(want string) StatusLine {
+		t.Helper()
+		_, lines := look(t, w.env())
+		states(t, lines, "runs=OK last-verify="+want)
+		return lines["last-verify"]
+	}
+	february, all := daysOf("2024-02-01", "2024-03-01"), daysOf("2024-01-01", "2024-03-01")
+	damage := source.Run{Command: verifying, Status: "failed", Days: february, Bytes: 1000, Error: "1 damaged, 0 other findings"}
+	part := source.Run{Command: verifying, Status: "done", Bytes: 1_000_000} // another share of the files, or a listing
+
+	logged(source.Run{Command: verifying, Status: "done", Days: all})
+	state("OK")
+	logged(source.Run{Command: verifying, Status: "interrupted", Error: "connection reset"})
+	if l := state("WARN"); !strings.Contains(l.Text, "did not finish: connection reset") || strings.Contains(l.Remedy, "repair") {
+		t.Errorf("%+v", l)
+	}
+	logged(part)
+	state("OK")
+
+	logged(damage)
+	logged(part)
+	logged(source.Run{Command: verifying, Status: "partial", Error: "0 damaged, 1 other findings"})
+	logged(source.Run{Command: verifying, Status: "interrupted", Days: all, Error: "connection reset"})
+	logged(source.Run{Command: string(repairing), Status: "done", Days: daysOf("2024-01-01", "2024-02-01")}) // another month
+	logged(source.Run{Command: string(Archive), Status: "done", Days: all})
+	if l := state("CRIT"); !strings.Contains(l.Text, "5.0 h ago: 1 damaged") {
+		t.Errorf("%+v", l)
+	}
+	logged(source.Run{Command: string(repairing), Status: "done", Days: february})
+	state("WARN") // the last one did not finish
+	logged(part)
+	state("OK")
+
+	logged(damage)
+	logged(part)
+	state("CRIT")
+	logged(source.Run{Command: verifying, Status: "done", Days: all}) // every byte
+	state("OK")
+
+	// What a listing shows the next one would show again.
+	damage.Days = utc.Days{}
+	logged(damage)
+	state("CRIT")
+	logged(source.Run{Command: verifying, Status: "interrupted", Error: "connection reset"})
+	state("CRIT")
+	logged(part)
+	state("OK")
+}
+
+// The same by the jobs themselves.
+func TestStatusVerifyDamage(t *testing.T) {
+	w, _, _ := settled(t)
+	next := func() { w.now = w.now.Add(time.Minute) }
+	verify := func(o VerifyOptions) {
+		t.Helper()
+		_, err := Verify(t.Context(), w.env(), o)
+		w.must(err)
+		next()
+	}
+	state := func(when, want string) {
+		t.Helper()
+		_, lines := look(t, w.env())
+		if l := lines["last-verify"]; string(l.State) != want {
+			t.Errorf("%s: %s (%s), want %s", when, l.State, l.Text, want)
+		}
+	}
+	path := w.file("timeseries/2024/02/a.parquet")
+	whole, err := os.ReadFile(path)
+	w.must(err)
+	st, err := os.Stat(path)
+	w.must(err)
+	put := func(data []byte) { // as a bad disk does: the listing shows nothing
+		t.Helper()
+		w.must(os.WriteFile(path, data, 0o644))
+		w.must(os.Chtimes(path, st.ModTime(), st.ModTime()))
+	}
+	bad := slices.Clone(whole)
+	bad[len(bad)/2] ^= 1
+
+	verify(VerifyOptions{Deep: true})
+	state("whole", "OK")
+	put(bad)
+	verify(VerifyOptions{})
+	state("damaged, but a listing does not show it", "OK")
+	verify(VerifyOptions{Deep: true, Sample: 99, Turn: 1})
+	verify(VerifyOptions{Deep: true, Sample: 99, Turn: 2})
+	state("found", "CRIT")
+	verify(VerifyOptions{})
+	put(whole)
+	verify(VerifyOptions{Deep: true, Sample: 1})
+	state("mended, and nobody looked at all", "CRIT")
+	verify(VerifyOptions{Deep: true, Sample: 100})
+	state("every byte read", "OK")
+
+	put(bad)
+	verify(VerifyOptions{Deep: true})
+	state("found again", "CRIT")
+	p, err := PlanRepair(t.Context(), w.env(), RepairOptions{})
+	w.must(err)
+	if r, err := p.Run(t.Context(), w.env()); err != nil || r.ExitCode() != fault.ExitOK || r.Run == "" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	next()
+	state("repaired", "OK")
+
+	// A store that does not answer is not damaged.
+	w.store.Inject(objecttest.On("list", "timeseries/"), objecttest.Fail(fault.Transient))
+	if _, err := Verify(t.Context(), w.env(), VerifyOptions{}); err == nil {
+		t.Fatal("the fault did not fire")
+	}
+	next()
+	state("the store did not answer", "WARN")
 }
 
 type brokenLog struct{ source.Journal }
@@ -398,7 +552,8 @@ func TestStatusOfAPart(t *testing.T) {
 // Every statement that status sends to D1 finds its rows by a key: what is scanned is
 // billed. Requests do not grow with the points.
 func TestStatusSeeks(t *testing.T) {
-	w, _, _ := settled(t)
+	w, a, _ := settled(t)
+	w.put(a, "2024-02-10 23:00", 1) // ahead of the clock: what is behind it is looked for
 	srv := cloudflaretest.Start(t, w.db, cloudflaretest.Options{})
 	s := d1.Open(srv.Client(t).Database(cloudflaretest.Database), d1.Options{Now: func() time.Time { return w.now }})
 	defer s.Close()
@@ -540,5 +695,83 @@ func TestStatusOperations(t *testing.T) {
 		if want := map[string]float64{"list": told.ClassA, "get": told.ClassB}; !maps.Equal(got, want) {
 			t.Errorf("%d months: %v, etl cost tells %v", months, got, want)
 		}
+	}
+}
+
+// Each gauge comes once, however many manifests are damaged: else the whole text file is refused.
+func TestStatusMetricsOnce(t *testing.T) {
+	w, _, _ := settled(t)
+	for _, m := range []string{"2024-01-01", "2024-02-01"} {
+		_, err := w.dir.Put(t.Context(), manifests.KeyOf(day(m).Month()), []byte("{}"), object.PutOptions{})
+		w.must(err)
+	}
+	r, err := Status(t.Context(), w.env(), StatusOptions{Limits: DefaultStatusLimits()})
+	w.must(err)
+	damaged := 0
+	for _, l := range r.Lines {
+		if l.Name == "manifest" {
+			damaged++
+		}
+	}
+	if damaged != 2 {
+		t.Fatalf("%d damaged manifests are named, want 2", damaged)
+	}
+	r.Lines = append(r.Lines, StatusLine{Name: "manifest", State: NotKnown}, StatusLine{Name: "a", State: Good}, StatusLine{Name: "a", State: NotKnown}, StatusLine{Name: "a", State: Warn}, StatusLine{Name: "a", State: Good})
+	got := make(map[string][]float64)
+	for _, m := range r.Metrics() {
+		got[m.Name+m.Label[1]] = append(got[m.Name+m.Label[1]], m.Value)
+	}
+	for name, values := range got {
+		if len(values) != 1 {
+			t.Errorf("%s comes %d times", name, len(values))
+		}
+	}
+	if m, a := got["etl_statusmanifest"], got["etl_statusa"]; m[0] != Critical.number() || a[0] != Warn.number() {
+		t.Errorf("manifest %v, want the worst, %g; a %v, want %g", m, Critical.number(), a, Warn.number())
+	}
+}
+
+// An archive of whole years, of which the source had a part: the months at its ends are
+// archived without a sample, and none lies in the hot window.
+func TestStatusEmptyEnds(t *testing.T) {
+	w := newWorld(t)
+	a := w.point("a")
+	w.fill(a, daysOf("2023-03-10", "2023-03-13"))
+	w.fill(a, daysOf("2023-05-01", "2023-05-02"))
+	w.fill(a, daysOf("2023-10-01", "2023-10-05"))
+	w.backfill("2023-01-01", "2024-01-01")
+	w.now = w.now.AddDate(0, 4, 0)
+	w.store.Reset()
+	r, lines := look(t, w.env())
+	states(t, lines, "cold=OK growth=OK")
+	if !strings.Contains(lines["cold"].Text, "192 samples") || !strings.Contains(lines["cold"].Text, "2023-03-10 to 2023-10-04") ||
+		metric(r, "etl_cold_first_day_timestamp_seconds") != float64(day("2023-03-10").Start()/1000) || metric(r, "etl_cold_last_day_timestamp_seconds") != float64(day("2023-10-04").Start()/1000) {
+		t.Errorf("%+v", lines["cold"])
+	}
+	m, err := MeasureLoad(t.Context(), w.env())
+	w.must(err)
+	if m.HistoryDays != float64(day("2023-10-05")-day("2023-03-10")) || m.SamplesPerDay != 24 || m.SampleBytes <= 0 {
+		t.Errorf("%+v", m)
+	}
+
+	// Archived, and no sample anywhere.
+	e := newWorld(t)
+	e.point("a")
+	e.backfill("2023-01-01", "2023-04-01")
+	_, lines = look(t, e.env())
+	if !strings.Contains(lines["cold"].Text, "empty") {
+		t.Errorf("%+v", lines["cold"])
+	}
+	if m, err = MeasureLoad(t.Context(), e.env()); err != nil || m.HistoryDays != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+
+	// The first month is damaged: the rest is told.
+	_, err = w.dir.Put(t.Context(), manifests.KeyOf(day("2023-03-10").Month()), []byte("{}"), object.PutOptions{})
+	w.must(err)
+	_, lines = look(t, w.env())
+	states(t, lines, "cold=OK manifest=CRIT")
+	if !strings.Contains(lines["cold"].Text, "120 samples") || !strings.Contains(lines["cold"].Text, "2023-05-01 to 2023-10-04") {
+		t.Errorf("%+v", lines["cold"])
 	}
 }

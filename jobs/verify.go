@@ -176,10 +176,11 @@ const (
 )
 
 type verifier struct {
-	env   Env
-	opts  VerifyOptions
-	match func(manifests.Entry) bool
-	turn  int64 // of the sample
+	env    Env
+	opts   VerifyOptions
+	match  func(manifests.Entry) bool
+	turn   int64 // of the sample
+	months []utc.Month
 
 	unreadable atomic.Int32
 	many       sync.Mutex // held while a file of very many samples is decoded
@@ -235,8 +236,13 @@ const verifying = "verify"
 
 // log leaves a line in the log of runs, for status to tell when all was last found
 // whole: done, or partial with findings, or failed where archived samples can not be
-// read. The verification of a part says nothing of the rest, so it is not logged; nor
+// read, or interrupted where an error ended it, which says nothing of the archive. The
+// verification of a part says nothing of the rest, so it is not logged; nor
 // is one that somebody broke off. That it can not be logged is a warning.
+//
+// Its days are those that a later run has to cover to have the last word: where damage was
+// found by reading, the months of it; where there is none and every byte was read, all
+// months; else none, for what a listing shows the next one shows too.
 func (v *verifier) log(ctx context.Context, start time.Time, err error) {
 	if v.env.Journal == nil || v.opts.Days != (utc.Days{}) || !v.opts.Points.All() || ctx.Err() != nil {
 		return
@@ -244,22 +250,39 @@ func (v *verifier) log(ctx context.Context, start time.Time, err error) {
 	run := source.Run{ID: newRunID(start), Command: verifying, Status: "done", Started: start, Finished: v.env.Now(),
 		Records: v.report.Samples, Files: v.report.FilesRead, Bytes: v.report.Read}
 	notices, damaged := 0, 0
+	var read []utc.Month // in which reading found damage
 	for _, f := range v.report.Findings {
 		switch f.Severity {
 		case Notice:
 			notices++
 		case Damaged:
 			damaged++
+			if m, err := utc.ParseMonth(f.Month); err == nil && (v.opts.Deep || v.opts.Against != "") && f.Code != "missing" && f.Code != "manifest" {
+				read = append(read, m)
+			}
 		}
 	}
 	if notices+damaged > 0 {
 		run.Status, run.Error = "partial", fmt.Sprintf("%d damaged, %d other findings", damaged, notices)
 	}
-	if damaged > 0 {
+	switch {
+	case damaged > 0:
 		run.Status = "failed"
-	}
-	if err != nil {
+		if len(read) > 0 {
+			run.Days = utc.Days{From: slices.Min(read).First(), To: slices.Max(read).Days().To}
+		}
+		if err != nil {
+			run.Error += ", and it did not finish: " + err.Error()
+		}
+	case fault.Is(err, fault.Corrupt):
 		run.Status, run.Error = "failed", err.Error()
+	case err != nil:
+		run.Status, run.Error = "interrupted", err.Error()
+		if notices > 0 {
+			run.Error += fmt.Sprintf(" (%d findings until then)", notices)
+		}
+	case v.opts.Deep && v.opts.Sample == 0 && len(v.months) > 0:
+		run.Days = utc.Days{From: v.months[0].First(), To: v.months[len(v.months)-1].Days().To}
 	}
 	lctx, cancel := context.WithTimeout(ctx, logTime)
 	defer cancel()
@@ -288,7 +311,7 @@ func (v *verifier) all(ctx context.Context) error {
 	if v.opts.Days != (utc.Days{}) {
 		months = slices.DeleteFunc(months, func(m utc.Month) bool { return m.Days().Intersect(v.opts.Days).Empty() })
 	}
-	v.prog.NMonths = len(months)
+	v.months, v.prog.NMonths = months, len(months)
 	for _, m := range months {
 		if err := v.month(ctx, m); err != nil {
 			return err

@@ -545,3 +545,68 @@ func TestAuditChunks(t *testing.T) {
 		t.Errorf("%+v, %d reads", r.Coverage, read)
 	}
 }
+
+// TestAuditUnreadHistory: a damaged manifest does not take the silences that may follow
+// its month out of the coverage, whether the month lies in the range or before it; of
+// points that can have no sample in it nothing is made up.
+func TestAuditUnreadHistory(t *testing.T) {
+	w := newWorld(t)
+	w.now = time.Date(2024, 6, 15, 12, 0, 0, 0, time.UTC)
+	jan, feb, end := day("2024-01-01"), day("2024-02-01"), day("2024-03-01")
+	whole, silent, later, imported := w.point("whole", ""), w.point("silent", ""), w.point("later", ""), w.point("imported", "")
+	mute, old := w.point("mute", ""), w.point("old", "")
+	w.exec("UPDATE points SET interval_ms = 3600000")
+	for id, d := range map[int32]utc.Day{whole: jan, silent: jan, later: feb + 9, imported: end + 9, mute: feb + 9, old: jan} {
+		w.exec("UPDATE points SET created_at = ? WHERE id = ?", d.Start(), id)
+	}
+	w.fill(whole, jan, end, 24)
+	w.fill(silent, jan, feb, 24)
+	w.fill(silent, feb+19, end, 24)
+	w.fill(later, feb+11, end, 24)
+	w.fill(imported, feb+19, end, 24)
+	w.archive(jan, end)
+	w.exec("DELETE FROM timeseries")
+	key := filepath.Join(w.root, string(manifests.KeyOf(utc.MonthOf(2024, 1))))
+	w.must(os.Chmod(key, 0o644))
+	w.must(os.WriteFile(key, []byte(`{"format":`), 0o644))
+	audit := func(from utc.Day, fast bool, globs ...string) *jobs.AuditReport {
+		t.Helper()
+		r, err := jobs.Audit(t.Context(), w.auditEnv(), w.open(w.options()),
+			jobs.AuditOptions{Days: utc.Days{From: from, To: end}, Fast: fast, Rules: []string{}, Points: jobs.Points{Globs: globs}})
+		w.must(err)
+		return r
+	}
+	named := func(r *jobs.AuditReport) bool { return len(r.Failed) == 1 && r.Failed[0].Month == "2024-01" }
+	for _, from := range []utc.Day{feb, jan} {
+		r := audit(from, false)
+		if r.ExitCode() != fault.ExitCorrupt || !named(r) {
+			t.Errorf("from %s: exit %d, failed %+v", from, r.ExitCode(), r.Failed)
+		}
+		var gaps []string
+		for _, g := range r.Gaps {
+			gaps = append(gaps, fmt.Sprintf("%s %s %s to %s", g.Point, g.Kind, utc.DayOf(g.From), utc.DayOf(g.To)))
+		}
+		want := []string{"silent head 2024-02-01 to 2024-02-20", "imported head 2024-02-01 to 2024-02-20", "old empty 2024-02-01 to 2024-03-01"}
+		if !slices.Equal(gaps, want) {
+			t.Errorf("from %s: gaps %q, want %q", from, gaps, want)
+		}
+		for i, want := range map[int]jobs.DayState{0: jobs.DayUnread, 1: jobs.DayUnread, 2: jobs.DayOutside, 3: jobs.DayUnread, 4: jobs.DayOutside, 5: jobs.DayUnread} {
+			for d := from; d < end; d++ {
+				got := r.Points[i].Days[d-from].State
+				if d < feb && got != want || d >= feb && got == jobs.DayUnread {
+					t.Fatalf("from %s: %s of %s is %s", from, d, r.Points[i].Name, got)
+				}
+			}
+		}
+		if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "never had a sample in either tier: 1;") {
+			t.Errorf("from %s: %q", from, r.Warnings)
+		}
+	}
+	if r := audit(feb, true); r.ExitCode() != fault.ExitCorrupt || !named(r) || r.Points[1].Missing != 19*24 || r.Points[2].Missing != 0 || r.Points[5].Missing != 29*24 {
+		t.Errorf("fast: exit %d, failed %+v, %d, %d and %d missing", r.ExitCode(), r.Failed, r.Points[1].Missing, r.Points[2].Missing, r.Points[5].Missing)
+	}
+	// Where it makes no difference it is none of the audit's business.
+	if r := audit(feb, false, "whole", "later", "mute"); r.ExitCode() != fault.ExitOK || len(r.Failed) != 0 || len(r.Gaps) != 0 {
+		t.Errorf("exit %d, failed %+v, gaps %+v", r.ExitCode(), r.Failed, r.Gaps)
+	}
+}

@@ -210,7 +210,7 @@ type Journal interface {
 // Run is one line of the log archive_state.
 type Run struct {
 	ID       string // unique
-	Command  string // archive, backfill, rearchive, restore, prune
+	Command  string // archive, backfill, rearchive, restore, prune, repair, verify, schedule
 	Status   string // running, done, partial, failed, interrupted; crashed is set by others
 	Started  time.Time
 	Finished time.Time // zero while running
@@ -367,6 +367,11 @@ type Gauger interface {
 	// them, ascending: bit i is set if the i-th day is Marked or Trimmed. It costs a
 	// row for each mark.
 	Marked(ctx context.Context, points []int32, days utc.Days, f func(id int32, days uint64)) error
+
+	// Newest calls f for each of the points, ascending, that has a sample in [from, to), in
+	// milliseconds, with the time of the newest: a seek for each. Latester.Latest knows
+	// whole days only, which do not end at the clock.
+	Newest(ctx context.Context, points []int32, from, to int64, f func(id int32, ts int64)) error
 
 	// Quality looks at the reading in force of each point at perPoint instants
 	// (QualityInstant), 1 to MaxInstants, of [from, to), in milliseconds: the newest row

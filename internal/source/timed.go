@@ -158,6 +158,11 @@ func (t *timed) Marked(ctx context.Context, points []int32, days utc.Days, f fun
 	return t.Database.Marked(ctx, points, days, f)
 }
 
+func (t *timed) Newest(ctx context.Context, points []int32, from, to int64, f func(int32, int64)) error {
+	defer t.rec.End(timing.SourceOther, time.Now())
+	return t.Database.Newest(ctx, points, from, to, f)
+}
+
 func (t *timed) Quality(ctx context.Context, points []int32, from, to int64, perPoint int, f func(int32, int, int)) error {
 	defer t.rec.End(timing.SourceOther, time.Now())
 	return t.Database.Quality(ctx, points, from, to, perPoint, f)

@@ -57,6 +57,42 @@ func (s *Source) Marked(ctx context.Context, points []int32, days utc.Days, f fu
 	return nil
 }
 
+// Newest implements source.Gauger, by one request for 50,000 points.
+func (s *Source) Newest(ctx context.Context, points []int32, from, to int64, f func(id int32, ts int64)) error {
+	const doing = "find the newest samples"
+	if _, err := s.inspected(ctx, doing); err != nil {
+		return err
+	}
+	stmt := fmt.Sprintf("SELECT j.value, (SELECT timestamp FROM timeseries WHERE point_id = j.value AND timestamp >= %d AND timestamp < %d AND %s ORDER BY timestamp DESC LIMIT 1) FROM json_each(?1) j",
+		from, to, source.HoldsSample)
+	for some := range slices.Chunk(points, s.sizes.named) {
+		answers, err := s.query(ctx, doing, cloudflare.Read, one(stmt, jsonIDs(some)))
+		if err != nil {
+			return err
+		}
+		if err := answers[0].check(doing, 2); err != nil {
+			return err
+		}
+		if len(answers[0].rows) != len(some) {
+			return fmt.Errorf("%s: %d points were asked for, the answer has %d", doing, len(some), len(answers[0].rows))
+		}
+		for i, row := range answers[0].rows {
+			if id, ok := row[0].(int64); !ok || id != int64(some[i]) {
+				return unexpected(doing, row)
+			}
+			if row[1] == nil {
+				continue
+			}
+			ts, ok := row[1].(int64)
+			if !ok || ts < from || ts >= to {
+				return unexpected(doing, row)
+			}
+			f(some[i], ts)
+		}
+	}
+	return nil
+}
+
 // Quality implements source.Gauger, by one request for so many points that it makes
 // 50,000 seeks.
 func (s *Source) Quality(ctx context.Context, points []int32, from, to int64, perPoint int, f func(id int32, looked, bad int)) error {

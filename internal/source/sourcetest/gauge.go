@@ -64,6 +64,27 @@ func testMarked(t *testing.T, h Harness) {
 	}
 }
 
+func testNewest(t *testing.T, h Harness) {
+	g := gauger(t, h)
+	from, to := d0.Start()+5_000, d0.Start()+90_000 // no whole days
+	insert(h, t, row(-7, from, 1), row(1, from-1, 1), row(2, from, 2), row(2, to-1, 3), row(2, to, 4), row(2, to+1, 5), row(3, to, 6), row(6, to-2, 7))
+	// Newer rows that are no samples, and a NULL, which is one.
+	h.Exec(t, fmt.Sprintf(`INSERT INTO timeseries (point_id, timestamp, value, quality, flags) VALUES
+		(6, %d, 'text', 192, 0), (6, %d.5, 1, 192, 0), (6, 'x', 1, 192, 0), (8, %d, NULL, 0, 65535)`, to-1, to-2, from+1))
+	var got []string
+	if err := g.Newest(t.Context(), []int32{-7, 1, 2, 3, 4, 6, 8}, from, to, func(id int32, ts int64) {
+		got = append(got, fmt.Sprint(id, " ", ts-d0.Start()))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"-7 5000", "2 89999", "6 89998", "8 5001"}; !slices.Equal(got, want) {
+		t.Errorf("newest %q, want %q", got, want)
+	}
+	if err := g.Newest(t.Context(), nil, from, to, func(int32, int64) { t.Error("of no point") }); err != nil {
+		t.Error(err)
+	}
+}
+
 // testQuality compares with what a reader of all rows finds at the same instants.
 func testQuality(t *testing.T, h Harness) {
 	g := gauger(t, h)

@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(*testing.T) Harness) {
 		{"LatestModel", testLatestModel},
 		{"Size", testSize},
 		{"Marked", testMarked},
+		{"Newest", testNewest},
 		{"Quality", testQuality},
 		{"Group", testGroup},
 		{"Groups", testGroups},

@@ -49,6 +49,34 @@ func (s *Source) Marked(ctx context.Context, points []int32, days utc.Days, f fu
 	})
 }
 
+// Newest implements source.Gauger.
+func (s *Source) Newest(ctx context.Context, points []int32, from, to int64, f func(id int32, ts int64)) error {
+	found := make([]*int64, len(points)) // so that no statement is open while f runs
+	err := s.read(ctx, "find the newest samples", func(c *conn, _ *source.Tables) error {
+		return seeks(c, func() error {
+			for i, id := range points {
+				if err := query(c, "SELECT timestamp FROM timeseries WHERE point_id = ? AND timestamp >= ? AND timestamp < ? AND "+source.HoldsSample+" ORDER BY timestamp DESC LIMIT 1",
+					func(st *sqlite.Stmt) error {
+						found[i] = new(st.ColumnInt64(0))
+						return nil
+					}, int64(id), from, to); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for i, id := range points {
+		if found[i] != nil {
+			f(id, *found[i])
+		}
+	}
+	return nil
+}
+
 // Quality implements source.Gauger.
 func (s *Source) Quality(ctx context.Context, points []int32, from, to int64, perPoint int, f func(id int32, looked, bad int)) error {
 	type counts struct{ looked, bad int }
