@@ -451,6 +451,10 @@ func (t *tier) Restore(ctx context.Context, b *sample.Batch, keep bool) error {
 	return t.wrap("restore", func() error { return t.hot.Restore(ctx, b, keep) })
 }
 
+func (t *tier) Correct(ctx context.Context, from, to *sample.Batch) error {
+	return t.wrap("correct", func() error { return t.hot.Correct(ctx, from, to) })
+}
+
 func (t *tier) RestorePoints(ctx context.Context, p []sample.Point) error {
 	return t.wrap("restore points", func() error { return t.hot.RestorePoints(ctx, p) })
 }

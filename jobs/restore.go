@@ -650,25 +650,20 @@ func (r *restoring) overtaken(ctx context.Context, p *part, wrote map[*face][]bo
 	if err != nil {
 		return err
 	}
-	if err := now.compare(ctx, r.env.Source, func(f *face) utc.Set { return f.days }); err != nil {
-		return err
-	}
-	var b sample.Batch
+	var from, to sample.Batch
 	for _, f := range now.faces {
 		old := was[f.point]
-		for i, v := range f.seen {
-			j, there := slices.BinarySearch(old.cold.TS, f.cold.TS[i])
-			// It has what was written, and the archive has another one.
-			if v == other && there && wrote[old][j] && old.seen[j] == same {
-				b.PointID = append(b.PointID, f.point)
-				b.AppendRange(&f.cold, i, i+1)
+		for i, ts := range f.cold.TS {
+			if j, there := slices.BinarySearch(old.cold.TS, ts); there && wrote[old][j] && !old.cold.EqualAt(j, &f.cold, i) {
+				from.PointID, to.PointID = append(from.PointID, f.point), append(to.PointID, f.point)
+				from.AppendRange(&old.cold, j, j+1)
+				to.AppendRange(&f.cold, i, i+1)
 			}
 		}
 	}
-	if b.Len() == 0 {
-		return nil
-	}
-	return r.to.Restore(ctx, &b, false)
+	// Only where what was written still stands: a row that came since, which the
+	// archive need not have yet, is newer than both.
+	return r.to.Correct(ctx, &from, &to)
 }
 
 // lacks reports whether the hot tier is to get sample i of f.

@@ -397,7 +397,15 @@ func (w *world) rewrite(month, point string, commit bool, change func(*sample.Se
 // beside calls a function before or after each of some calls of a hot tier.
 type beside struct {
 	*sqlitesource.Source
-	beforePrune, beforeConfirm, beforeClaim, beforeRestore, afterRestore func()
+	beforePrune, beforeConfirm, beforeClaim, beforeRestore, afterRestore, afterRead func()
+}
+
+func (b *beside) Read(ctx context.Context, q source.Query, f func(*sample.Batch) error) (source.Stats, error) {
+	stats, err := b.Source.Read(ctx, q, f)
+	if b.afterRead != nil {
+		b.afterRead()
+	}
+	return stats, err
 }
 
 func (b *beside) Prune(ctx context.Context, cuts []source.Cut) ([]source.Slice, int64, error) {
@@ -530,6 +538,38 @@ func TestRestoreIsOvertaken(t *testing.T) {
 		if len(r.Failed) > 0 {
 			t.Errorf("%+v", r.Failed)
 		}
+		sameRows(t, w.hot(everything), truth)
+		w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-01-30", "2024-02-02")})
+		sameRows(t, w.cold(), truth)
+		w.whole()
+	}
+}
+
+// A correction that comes after the rows were written stays, also where the month
+// file was replaced meanwhile, by something else.
+func TestRestoreKeepsWhatComesAfter(t *testing.T) {
+	for _, overwrite := range []bool{false, true} {
+		w, a, _ := old(t)
+		truth := w.hot(everything)
+		w.prune(PruneOptions{})
+		put := func(when string, v float64) {
+			w.put(a, when, v)
+			k := key{a, at(when)}
+			truth[k] = w.hot(everything)[k]
+		}
+		readBack := sync.OnceFunc(func() {
+			put("2024-01-31 05:00", 78) // by which the file is replaced
+			w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-01-31", "2024-02-01")})
+			put("2024-01-31 03:00", 77) // which the archive does not have
+		})
+		written := false
+		b := &beside{Source: w.src, afterRestore: func() { written = true }, afterRead: func() {
+			if written {
+				readBack()
+			}
+		}}
+		_, err := w.tryRestore(t.Context(), w.envOf(b), RestoreOptions{Overwrite: overwrite})
+		w.must(err)
 		sameRows(t, w.hot(everything), truth)
 		w.run(ArchiveOptions{Mode: Rearchive, Days: daysOf("2024-01-30", "2024-02-02")})
 		sameRows(t, w.cold(), truth)

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"etl/jobs"
 )
 
 // scheduler is a real `etl schedule` that runs.
@@ -99,12 +101,12 @@ func (s *scheduler) signal(sig syscall.Signal) {
 	}
 }
 
-// fill gives points rows of one a minute, over days before today.
+// fill gives points rows of one a minute, over the last days that are complete.
 func fill(p *place, points, days int) {
 	p.t.Helper()
-	today := time.Now().UTC().Truncate(24 * time.Hour).UnixMilli()
+	end := time.Now().UTC().Add(-jobs.Grace).Truncate(24 * time.Hour).UnixMilli()
 	p.exec(fmt.Sprintf("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO points (name, interval_ms) SELECT 'p' || i, 60000 FROM n", points))
-	p.exec(fmt.Sprintf("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO timeseries (point_id, timestamp, value) SELECT points.id, %d - i * 60000, (i * points.id %% 977) / 10.0 FROM points, n", days*1440, today))
+	p.exec(fmt.Sprintf("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO timeseries (point_id, timestamp, value) SELECT points.id, %d - i * 60000, (i * points.id %% 977) / 10.0 FROM points, n", days*1440, end))
 }
 
 // quiet is a schedule without a night in the time of a test.
@@ -264,7 +266,7 @@ func TestIntegrationTwoSchedulers(t *testing.T) {
 
 // monthsOf is how many months the last days lie in.
 func monthsOf(days int) int {
-	now := time.Now().UTC()
+	now := time.Now().UTC().Add(-jobs.Grace)
 	if now.AddDate(0, 0, -days).Month() != now.AddDate(0, 0, -1).Month() {
 		return 2
 	}

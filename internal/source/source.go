@@ -191,6 +191,12 @@ type Restorer interface {
 	// It is done in parts, each at once; after an error some may have been done.
 	// Doing it again changes nothing.
 	Restore(ctx context.Context, b *sample.Batch, keep bool) error
+
+	// Correct replaces each row that still is, bit for bit, the sample of a batch
+	// by the sample at the same place of another one, of the same point and time:
+	// what else stands there, because someone has written it since, stays. Triggers,
+	// parts and repetition are as at Restore.
+	Correct(ctx context.Context, from, to *sample.Batch) error
 }
 
 // Journal keeps the log of runs, archive_state. It is only a log, never a gate.

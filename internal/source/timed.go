@@ -188,6 +188,11 @@ func (t *timed) Restore(ctx context.Context, b *sample.Batch, keep bool) error {
 	return t.Database.Restore(ctx, b, keep)
 }
 
+func (t *timed) Correct(ctx context.Context, from, to *sample.Batch) error {
+	defer t.rec.End(timing.SourceOther, time.Now())
+	return t.Database.Correct(ctx, from, to)
+}
+
 func (t *timed) RestorePoints(ctx context.Context, points []sample.Point) error {
 	defer t.rec.End(timing.SourceOther, time.Now())
 	return t.Database.RestorePoints(ctx, points)

@@ -64,17 +64,54 @@ func appendSamples(b []byte, batch *sample.Batch, i, most int) (list []byte, end
 		if end > i {
 			b = append(b, ',')
 		}
-		b = append(strconv.AppendInt(append(b, '['), int64(batch.PointID[end]), 10), ',')
-		b = append(strconv.AppendInt(b, batch.TS[end], 10), ',')
-		b = append(appendDouble(b, batch.Value[end]), ',')
-		b = append(strconv.AppendUint(b, uint64(batch.Quality[end]), 10), ',')
-		b = append(strconv.AppendUint(b, uint64(batch.Flags[end]), 10), ']')
+		b = append(appendColumns(appendKey(append(b, '['), batch, end), batch, end), ']')
 	}
 	return append(b, ']'), end
 }
 
+// appendCorrections is appendSamples for Correct: the columns of the new sample
+// follow those of the old one.
+func appendCorrections(b []byte, from, to *sample.Batch, i, most int) (list []byte, end int) {
+	b = append(b, '[')
+	for end = i; end < from.Len() && end-i < most && len(b) < restoreBytes; end++ {
+		if end > i {
+			b = append(b, ',')
+		}
+		b = append(appendColumns(appendKey(append(b, '['), from, end), from, end), ',')
+		b = append(appendColumns(b, to, end), ']')
+	}
+	return append(b, ']'), end
+}
+
+// appendKey appends point and timestamp, each with a comma.
+func appendKey(b []byte, batch *sample.Batch, i int) []byte {
+	b = append(strconv.AppendInt(b, int64(batch.PointID[i]), 10), ',')
+	return append(strconv.AppendInt(b, batch.TS[i], 10), ',')
+}
+
+// appendColumns appends mantissa, exponent, quality and flags.
+func appendColumns(b []byte, batch *sample.Batch, i int) []byte {
+	b = append(appendDouble(b, batch.Value[i]), ',')
+	b = append(strconv.AppendUint(b, uint64(batch.Quality[i]), 10), ',')
+	return strconv.AppendUint(b, uint64(batch.Flags[i]), 10)
+}
+
 var restoreSQL = "INSERT INTO timeseries (point_id, timestamp, value, quality, flags) SELECT value->>0, value->>1, " +
 	doubleOf("value->>2", "value->>3") + ", value->>4, value->>5 FROM json_each(?1) WHERE true"
+
+// correctSQL looks each sample up by its key and inserts the new one, which becomes
+// an update, for the key is there.
+var correctSQL = "INSERT INTO timeseries (point_id, timestamp, value, quality, flags) SELECT t.point_id, t.timestamp, " +
+	doubleOf("j.value->>6", "j.value->>7") + ", j.value->>8, j.value->>9 FROM json_each(?1) j CROSS JOIN timeseries t" +
+	" WHERE t.point_id = j.value->>0 AND t.timestamp = j.value->>1 AND t.value IS " + doubleOf("j.value->>2", "j.value->>3") +
+	" AND t.quality IS j.value->>4 AND t.flags IS j.value->>5" + source.UpsertSample(false)
+
+// Correct implements source.Restorer: one statement for each 1,500,000 bytes, as Restore.
+func (s *Source) Correct(ctx context.Context, from, to *sample.Batch) error {
+	return s.put(ctx, fmt.Sprintf("correct %d samples", from.Len()), correctSQL, from.Len(), func(b []byte, i, most int) ([]byte, int) {
+		return appendCorrections(b, from, to, i, most)
+	})
+}
 
 // Restore implements source.Restorer: a statement for each 1,500,000 bytes, some
 // 32,000 rows. If D1 says that one was too much, less is asked of it.
@@ -82,20 +119,26 @@ var restoreSQL = "INSERT INTO timeseries (point_id, timestamp, value, quality, f
 // A statement whose reply is lost is repeated, and may be executed later as well.
 // Without keep that puts what is restored over a row that was changed in between.
 func (s *Source) Restore(ctx context.Context, b *sample.Batch, keep bool) error {
-	if b.Len() == 0 {
+	return s.put(ctx, fmt.Sprintf("restore %d samples", b.Len()), restoreSQL+source.UpsertSample(keep), b.Len(), func(list []byte, i, most int) ([]byte, int) {
+		return appendSamples(list, b, i, most)
+	})
+}
+
+// put executes text with lists of n samples, as many at a time as go. list appends
+// one to b: the samples from i, most of them at most; it returns where that ends.
+func (s *Source) put(ctx context.Context, doing, text string, n int, list func(b []byte, i, most int) ([]byte, int)) error {
+	if n == 0 {
 		return nil
 	}
-	doing := fmt.Sprintf("restore %d samples", b.Len())
 	if err := s.begin(ctx, doing, cloudflare.Idempotent); err != nil {
 		return err
 	}
 	if _, err := s.inspected(ctx, doing); err != nil {
 		return err
 	}
-	text := restoreSQL + source.UpsertSample(keep)
 	most := s.sizes.restore
-	var list []byte
-	for i := 0; i < b.Len(); {
+	var b []byte
+	for i := 0; i < n; {
 		if err := s.begin(ctx, doing, cloudflare.Idempotent); err != nil {
 			return err
 		}
@@ -105,8 +148,8 @@ func (s *Source) Restore(ctx context.Context, b *sample.Batch, keep bool) error 
 			if cloudflare.Shrink(last) {
 				most = max((end-i)/2, 1)
 			}
-			list, end = appendSamples(list[:0], b, i, most)
-			return one(text, string(list))
+			b, end = list(b[:0], i, most)
+			return one(text, string(b))
 		}, func(r io.Reader) (err error) {
 			answers, err = readAnswers(r, 1)
 			return err

@@ -183,6 +183,74 @@ func testRestore(t *testing.T, h Harness) {
 	}
 }
 
+// testCorrect: a row that still is what it was is replaced, whatever else stands
+// there stays, and what is not there is not made.
+func testCorrect(t *testing.T, h Harness) {
+	s := restorer(t, h)
+	l := ledger(t, h)
+	r := random(t)
+	vs := AwkwardValues()
+	for range 3000 {
+		vs = append(vs, randomDouble(r))
+	}
+	var there, from, to, want []Sample
+	for i, v := range vs {
+		was := Sample{1 + int32(i%3), d0.Start() + int64(i), canonical(v + 0), uint8(i), uint16(i)}
+		now, stands := was, was
+		switch i % 4 {
+		case 0:
+			now.Value = canonical(vs[r.IntN(len(vs))] + 0)
+		case 1:
+			now.Quality++
+		case 2:
+			now.Flags++
+		default:
+			now.Value, now.Flags = canonical(sample.Null), now.Flags+1
+		}
+		switch way := i / 4 % 5; way {
+		case 0: // not there
+			from, to = append(from, was), append(to, now)
+			continue
+		case 1: // another one since
+			stands.Value = canonical(randomDouble(r))
+		case 2:
+			stands.Quality += 3
+		case 3: // not asked for
+			there, want = append(there, was), append(want, was)
+			continue
+		}
+		if there, from, to = append(there, stands), append(from, was), append(to, now); stands == was {
+			stands = now
+		}
+		want = append(want, stands)
+	}
+	restore(t, s, true, there...)
+	untouched := row(9, d0.Start(), 1)
+	restore(t, s, true, untouched)
+	all := []source.Slice{{Point: 1, Day: d0}, {Point: 9, Day: d0}}
+	claim(t, l, "r", all...)
+	confirm(t, l, "r", 2, all...)
+	for range 2 { // again, it changes nothing
+		if err := s.Correct(t.Context(), batchOf(from), batchOf(to)); err != nil {
+			t.Fatal(err)
+		}
+		got, _ := ReadAll(t, h.Source, source.Query{Points: []int32{1, 2, 3}, Days: days(d0, d0+1)})
+		equalRows(t, "corrected", got, slices.SortedFunc(slices.Values(want), cmpKey))
+	}
+	m := marks(t, l, days(d0, d0+1), 1, 9)
+	if _, ok := m[all[1]]; !ok || len(m) != 1 {
+		t.Errorf("marks %v", m)
+	}
+	if err := s.Correct(t.Context(), &sample.Batch{}, &sample.Batch{}); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Correct(ctx, batchOf(to[:1]), batchOf(from[:1])); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
 // testRestoreModel restores random batches over random rows, of more rows than
 // one statement takes.
 func testRestoreModel(t *testing.T, h Harness) {

@@ -85,6 +85,7 @@ func Run(t *testing.T, open func(*testing.T) Harness) {
 		{"RestorePointsOlderTable", testRestorePointsOlder},
 		{"Restore", testRestore},
 		{"RestoreValues", testRestoreValues},
+		{"Correct", testCorrect},
 		{"RestoreModel", testRestoreModel},
 		{"RetentionBounds", testRetentionBounds},
 		{"RetentionAgain", testRetentionAgain},

@@ -66,6 +66,26 @@ func (s *Source) Restore(ctx context.Context, b *sample.Batch, keep bool) error 
 	return nil
 }
 
+// Correct implements source.Restorer: a transaction for each 100,000 rows.
+func (s *Source) Correct(ctx context.Context, from, to *sample.Batch) error {
+	doing := fmt.Sprintf("correct %d samples", from.Len())
+	for i, n := 0, from.Len(); i < n; i += int(s.chunkRows) {
+		if err := s.write(ctx, doing, func(c *conn) error {
+			for k := i; k < min(i+int(s.chunkRows), n); k++ {
+				if err := exec(c, "UPDATE timeseries SET value = ?6, quality = ?7, flags = ?8 WHERE point_id = ?1 AND timestamp = ?2 AND value IS ?3 AND quality IS ?4 AND flags IS ?5",
+					int64(from.PointID[k]), from.TS[k], from.Value[k], int64(from.Quality[k]), int64(from.Flags[k]),
+					to.Value[k], int64(to.Quality[k]), int64(to.Flags[k])); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // upsert writes the samples [i, j), as Restore says. Many rows go in a statement:
 // with triggers on the table SQLite keeps a journal for each statement, which
 // costs more than the row.
