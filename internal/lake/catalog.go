@@ -275,8 +275,8 @@ func (p *Pins) earlyMonths(ctx context.Context, store object.Store, name string,
 		}
 		fetches = append(fetches, func() error {
 			defer release()
-			if f, _, err := getMonth(ctx, store, name, m); err == nil && f != nil {
-				p.hoard(f)
+			if f, _, err := getMonth(ctx, store, name, m); err == nil && f != nil && !p.hoard(f) {
+				_, _ = p.store(f)
 			}
 			return nil
 		})
