@@ -88,14 +88,18 @@ const finishes = "finishes"
 // run is the whole program: it returns the exit code. The end of stop asks it
 // to stop in good order, the end of ctx to stop at once.
 func run(ctx, stop context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{getenv: getenv, stop: stop, stdin: stdin, stdout: stdout, stderr: stderr}
+	out := &output{w: stdout}
+	a := &app{getenv: getenv, stop: stop, stdin: stdin, stdout: out, stderr: stderr}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	a.printTimings()
+	if err == nil {
+		err = out.lost()
+	}
 	switch {
 	case err == nil:
 		return a.code
