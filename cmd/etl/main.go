@@ -171,7 +171,14 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 			if e := new(strconv.NumError); errors.As(err, &e) {
-				err = fmt.Errorf("want true or false, got %q", bad.GetValue()) // the other types are ours
+				want := "true or false"
+				switch bad.GetFlag().Value.Type() { // the other types are ours
+				case "int":
+					want = "a whole number"
+				case "float64":
+					want = "a number like 1.5"
+				}
+				err = fmt.Errorf("want %s, got %q", want, bad.GetValue())
 			} else {
 				err = cmp.Or(errors.Unwrap(err), err)
 			}
