@@ -279,7 +279,7 @@ func printQuery(w io.Writer, q etlsql.Query) {
 		if p.Required {
 			d = "– (needed)"
 		}
-		t.row(p.Name, whole(p.Type), d, whole(p.Meaning))
+		t.row(p.Name, whole(p.Type+p.Range()), d, whole(p.Meaning))
 	}
 	t.print(w)
 	fmt.Fprintln(w)
