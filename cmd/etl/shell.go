@@ -204,10 +204,10 @@ func (sh *shell) script(ctx context.Context, r io.Reader, name string, depth int
 		return nil
 	}
 	n++
-	pending, err := sh.feed(ctx, pending, ";", report, depth) // the last one needs no semicolon
-	if err == nil && !blank(pending) {
+	rest, err := sh.feed(ctx, pending, ";", report, depth) // the last one needs no semicolon
+	if err == nil && !blank(rest) {
 		// A quote or comment is open, and all that followed is in it: DuckDB says what.
-		err = sh.handle(ctx, report, above(pending), func(ctx context.Context) error { return sh.statement(ctx, pending) })
+		err = sh.handle(ctx, report, above(rest), func(ctx context.Context) error { return sh.statement(ctx, pending) })
 	}
 	if errors.Is(err, errQuit) {
 		return nil
