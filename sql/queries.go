@@ -20,7 +20,7 @@ var library embed.FS
 //
 //	-- title: one line
 //	-- about: more, if there is more to say                  (optional)
-//	-- param: NAME TYPE [= DEFAULT]  meaning, after two spaces or after the default
+//	-- param: NAME TYPE[MIN,MAX] [= DEFAULT]  meaning, after two spaces or after the default
 //	-- column: NAME  meaning
 //	-- example: etl query @NAME …
 type Query struct {
@@ -44,6 +44,9 @@ type Query struct {
 //	zone          a time zone, like Europe/Berlin
 //	a|b|c         one of these words
 //
+// The header bounds an int or number by [MIN,MAX], inclusive; either may be left
+// out, as in int[1,].
+//
 // A statement casts what it is given to the type that it needs, so that a
 // parameter may be put in as a string.
 type Param struct {
@@ -52,6 +55,9 @@ type Param struct {
 	Default  string `json:"default,omitempty"`
 	Required bool   `json:"required"` // it has no default
 	Meaning  string `json:"meaning"`
+	// Least and Most bound a number, nil for no bound.
+	Least *float64 `json:"least,omitempty"`
+	Most  *float64 `json:"most,omitempty"`
 }
 
 // Column is a column of a named query's answer.
@@ -129,6 +135,26 @@ func parseParam(text string) (Param, error) {
 		return Param{}, fmt.Errorf("parameter %q: want a name, a type and a meaning", text)
 	}
 	p := Param{Name: words[0], Type: words[1], Required: true}
+	if typ, bounds, ok := strings.Cut(words[1], "["); ok {
+		p.Type = typ
+		least, most, ok := strings.Cut(strings.TrimSuffix(bounds, "]"), ",")
+		if !ok || !strings.HasSuffix(bounds, "]") || typ != "int" && typ != "number" {
+			return Param{}, fmt.Errorf("parameter %s: type %q: want int[MIN,MAX] or number[MIN,MAX]", p.Name, words[1])
+		}
+		for _, b := range []struct {
+			text string
+			to   **float64
+		}{{least, &p.Least}, {most, &p.Most}} {
+			if b.text == "" {
+				continue
+			}
+			x, err := strconv.ParseFloat(b.text, 64)
+			if err != nil {
+				return Param{}, fmt.Errorf("parameter %s: type %q: %w", p.Name, words[1], err)
+			}
+			*b.to = &x
+		}
+	}
 	words = words[2:]
 	if words[0] == "=" && len(words) > 2 {
 		p.Default, p.Required = words[1], false
@@ -166,6 +192,10 @@ func (q *Query) Bind(given map[string]string, now time.Time) (map[string]string,
 			return nil, fmt.Errorf("parameter %s: %w", p.Name, err)
 		}
 		bound[p.Name] = v
+	}
+	// Both are moments or both are days, so that their texts compare as they do.
+	if from, to := bound["from"], bound["to"]; from != "" && to != "" && from >= to {
+		return nil, fmt.Errorf("the range is empty: from %s is not before to %s", from, to)
 	}
 	return bound, nil
 }
@@ -207,11 +237,17 @@ func (p *Param) value(text string, now time.Time) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("want a whole number, got %q", text)
 		}
+		if err := p.within(float64(n), text); err != nil {
+			return "", err
+		}
 		return strconv.FormatInt(n, 10), nil
 	case "number":
 		x, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsInf(x, 0) || math.IsNaN(x) {
 			return "", fmt.Errorf("want a number, got %q", text)
+		}
+		if err := p.within(x, text); err != nil {
+			return "", err
 		}
 		return strconv.FormatFloat(x, 'g', -1, 64), nil
 	}
@@ -223,6 +259,29 @@ func (p *Param) value(text string, now time.Time) (string, error) {
 		return "", fmt.Errorf("want %s, got %q", strings.Join(words, " or "), text)
 	}
 	return text, nil
+}
+
+// within refuses a number that is out of bounds.
+func (p *Param) within(x float64, text string) error {
+	if (p.Least == nil || x >= *p.Least) && (p.Most == nil || x <= *p.Most) {
+		return nil
+	}
+	kind := map[string]string{"int": "a whole number", "number": "a number"}[p.Type]
+	return fmt.Errorf("want %s%s, got %q", kind, p.Range(), text)
+}
+
+// Range is what bounds a number, to be read after its type; "" for nothing.
+func (p *Param) Range() string {
+	number := func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
+	switch {
+	case p.Least != nil && p.Most != nil:
+		return " from " + number(*p.Least) + " to " + number(*p.Most)
+	case p.Least != nil:
+		return " from " + number(*p.Least) + " on"
+	case p.Most != nil:
+		return " up to " + number(*p.Most)
+	}
+	return ""
 }
 
 func midnight(t time.Time) time.Time { return t.Truncate(24 * time.Hour) }

@@ -27,15 +27,23 @@ func (c *cacheFlags) add(cmd *cobra.Command) {
 }
 
 func (c *cacheFlags) openCache(a *app) (*lake.Cache, error) {
-	dir := c.cacheDir
-	if dir == "" {
-		base, err := userDir(a.getenv, "XDG_CACHE_HOME", ".cache", os.UserCacheDir)
-		if err != nil {
-			return nil, fault.Hint(fault.Errorf(fault.Usage, "no folder for the cache: %w", err), "give --cache DIR or set ETL_CACHE")
-		}
-		dir = filepath.Join(base, "etl")
+	dir, err := c.folder(a)
+	if err != nil {
+		return nil, err
 	}
 	return lake.OpenCache(dir, int64(c.cacheSize))
+}
+
+// folder is where the cache is.
+func (c *cacheFlags) folder(a *app) (string, error) {
+	if c.cacheDir != "" {
+		return c.cacheDir, nil
+	}
+	base, err := userDir(a.getenv, "XDG_CACHE_HOME", ".cache", os.UserCacheDir)
+	if err != nil {
+		return "", fault.Hint(fault.Errorf(fault.Usage, "no folder for the cache: %w", err), "give --cache DIR or set ETL_CACHE")
+	}
+	return filepath.Join(base, "etl"), nil
 }
 
 // userDir is a folder of the user as the environment of the app has it: that of
@@ -75,6 +83,14 @@ removed is fetched again. Files that a running query uses stay until it has ende
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
+		}
+		// Looking makes no folder, least of all one whose name is mistyped.
+		dir, err := c.folder(a)
+		if err != nil {
+			return err
+		}
+		if !lake.IsCache(dir) {
+			return a.print(lake.CacheUsage{Limit: int64(c.cacheSize)}, func(w io.Writer) { fmt.Fprintf(w, "there is no cache in %s\n", printableLine(dir)) })
 		}
 		cache, err := c.openCache(a)
 		if err != nil {

@@ -88,14 +88,18 @@ const finishes = "finishes"
 // run is the whole program: it returns the exit code. The end of stop asks it
 // to stop in good order, the end of ctx to stop at once.
 func run(ctx, stop context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{getenv: getenv, stop: stop, stdin: stdin, stdout: stdout, stderr: stderr}
+	out := &output{w: stdout}
+	a := &app{getenv: getenv, stop: stop, stdin: stdin, stdout: out, stderr: stderr}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	a.printTimings()
+	if err == nil {
+		err = out.lost()
+	}
 	switch {
 	case err == nil:
 		return a.code
@@ -167,7 +171,14 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 			if e := new(strconv.NumError); errors.As(err, &e) {
-				err = fmt.Errorf("want true or false, got %q", bad.GetValue()) // the other types are ours
+				want := "true or false"
+				switch bad.GetFlag().Value.Type() { // the other types are ours
+				case "int":
+					want = "a whole number"
+				case "float64":
+					want = "a number like 1.5"
+				}
+				err = fmt.Errorf("want %s, got %q", want, bad.GetValue())
 			} else {
 				err = cmp.Or(errors.Unwrap(err), err)
 			}

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -39,6 +41,46 @@ func (a *app) print(result any, human func(io.Writer)) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(result)
+}
+
+// output is standard output, which remembers the first error of a write: most of
+// what prints a text does not look. After one nothing more is written, so that no
+// text has a hole.
+type output struct {
+	w   io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return 0, o.err
+	}
+	var n int
+	n, o.err = o.w.Write(b)
+	return n, o.err
+}
+
+// lost is the error that kept a part of the output from being written; not that
+// nobody reads any more, such as head, who then misses nothing.
+func (o *output) lost() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if errors.Is(o.err, syscall.EPIPE) {
+		return nil
+	}
+	return o.err
+}
+
+// fileOf is the file that a stream is, if it is one.
+func fileOf(stream any) (*os.File, bool) {
+	if o, ok := stream.(*output); ok {
+		stream = o.w
+	}
+	f, ok := stream.(*os.File)
+	return f, ok
 }
 
 // jsonWriter escapes what JSON may hold as it is and terminals take for commands:

@@ -2,9 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -34,6 +40,73 @@ func TestTable(t *testing.T) {
 	}
 	if strings.ContainsRune(b.String(), 0x1b) {
 		t.Error("an escape reached the terminal")
+	}
+}
+
+// fullWriter takes some bytes, and then none.
+type fullWriter struct {
+	left int
+	err  error
+}
+
+func (f *fullWriter) Write(b []byte) (int, error) {
+	n := min(len(b), f.left)
+	if f.left -= n; n < len(b) {
+		return n, f.err
+	}
+	return n, nil
+}
+
+// TestOutputIsLost: whatever a command prints, exit code and a message say so where
+// it can not be written.
+func TestOutputIsLost(t *testing.T) {
+	dir := t.TempDir()
+	source, store := "sqlite:"+filepath.Join(dir, "d1.sqlite"), "file:"+filepath.Join(dir, "r2")
+	if err := os.Mkdir(filepath.Join(dir, "r2"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	start := func(stdout io.Writer, args ...string) (int, string) {
+		var stderr bytes.Buffer
+		env := map[string]string{"ETL_SOURCE": source, "ETL_STORE": store, "ETL_CACHE": filepath.Join(dir, "cache"), "HOME": dir}
+		code := run(t.Context(), context.Background(), args, func(name string) string { return env[name] }, strings.NewReader("SELECT 1 AS x;\n.mode\n"), stdout, &stderr)
+		return code, stderr.String()
+	}
+	if code, said := start(io.Discard, "migrate"); code != 0 {
+		t.Fatal(said)
+	}
+	for _, text := range []string{
+		"version", "version --json", "--help", "help archive", "archive --help", "config", "migrate", "migrate --dry-run", "archive --dry-run --quiet", "archive --quiet", "points", "rejects",
+		"verify --quiet", "prune --dry-run --quiet", "restore --last 1d --dry-run --quiet", "cost --points-count 10", "cache", "query --list", "query --list @trend", "query --explain FROM/**/points", "query FROM/**/points",
+		"query --format table FROM/**/points", "status", "shell --format table",
+	} {
+		for _, left := range []int{0, 5} {
+			code, said := start(&fullWriter{left, syscall.ENOSPC}, strings.Fields(text)...)
+			if code != fault.ExitError || !strings.Contains(said, "no space left on device") {
+				t.Errorf("%s, after %d bytes: exit code %d, %q", text, left, code, said)
+			}
+		}
+	}
+	if code, said := start(&fullWriter{5, syscall.EPIPE}, "points"); code != 0 || said != "" {
+		t.Errorf("nobody reads: exit code %d, %q", code, said)
+	}
+}
+
+// TestOutputToFullDevice: the same of a process and its standard output.
+func TestOutputToFullDevice(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.Cmd{Path: exe, Args: []string{"etl", "version"}, Stdout: full, Stderr: &stderr}
+	e := new(exec.ExitError)
+	if err := cmd.Run(); !errors.As(err, &e) || e.ExitCode() != fault.ExitError || !strings.HasPrefix(stderr.String(), "etl: write /dev/stdout: no space left on device") {
+		t.Errorf("%v, %q", err, stderr.String())
 	}
 }
 

@@ -169,13 +169,13 @@ func wrapf(err error, format string, a ...any) error {
 }
 
 func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
+	f, ok := fileOf(stream)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalWidth is the width of the terminal that stream is, 0 if it is none.
 func terminalWidth(stream any) int {
-	f, ok := stream.(*os.File)
+	f, ok := fileOf(stream)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return 0
 	}
@@ -279,7 +279,7 @@ func printQuery(w io.Writer, q etlsql.Query) {
 		if p.Required {
 			d = "– (needed)"
 		}
-		t.row(p.Name, whole(p.Type), d, whole(p.Meaning))
+		t.row(p.Name, whole(p.Type+p.Range()), d, whole(p.Meaning))
 	}
 	t.print(w)
 	fmt.Fprintln(w)

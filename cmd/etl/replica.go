@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,8 +44,12 @@ func (s *second) open(ctx context.Context, p *places, flag string, want presence
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--%s %s: of replica-access-key-id and replica-secret-access-key one is set, and one is not", flag, s.url),
 			"set both (ETL_REPLICA_ACCESS_KEY_ID and ETL_REPLICA_SECRET_ACCESS_KEY), or neither: then the store's own keys are used")
 	}
-	if same, err := s.same(p.store); err != nil || same {
-		return nil, cmp.Or(err, fault.Errorf(fault.Usage, "--%s %s: that is the store itself", flag, s.url))
+	how, err := s.overlaps(p.store)
+	switch {
+	case err != nil:
+		return nil, err
+	case how == theStore || how != "" && flag == "to": // what is there already may mend
+		return nil, fault.Hint(fault.Errorf(fault.Usage, "--%s %s: that is %s", flag, s.url, how), "name a place beside %s", p.store)
 	}
 	store, bucket, keys := p.store, p.bucket, p.remote
 	defer func() { p.store, p.bucket, p.remote = store, bucket, keys }()
@@ -59,20 +64,63 @@ func (s *second) open(ctx context.Context, p *places, flag string, want presence
 	return st, nil
 }
 
-// same reports whether the second store is the store.
-func (s *second) same(store string) (bool, error) {
+// How a second store and the store overlap.
+const (
+	theStore    = "the store itself"
+	insideStore = "inside the store"
+	aroundStore = "around the store"
+)
+
+// overlaps says how the folders of the second store and of the store overlap, ""
+// if they do not. Prefixes of a bucket are only ever the same: there is no folder
+// to be removed with all that is in it.
+func (s *second) overlaps(store string) (how string, err error) {
 	a, err := config.ParseStore(s.url)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	b, err := config.ParseStore(store)
 	if err != nil || a.Kind != b.Kind {
-		return false, nil // the store's own error comes when it is opened
+		return "", nil // the store's own error comes when it is opened
 	}
 	if a.Kind != "file" {
-		return a == b, nil
+		if a == b {
+			how = theStore
+		}
+		return how, nil
 	}
-	fa, erra := os.Stat(a.Path)
-	fb, errb := os.Stat(b.Path)
-	return filepath.Clean(a.Path) == filepath.Clean(b.Path) || erra == nil && errb == nil && os.SameFile(fa, fb), nil
+	second, first := realPath(a.Path), realPath(b.Path)
+	fa, erra := os.Stat(second)
+	fb, errb := os.Stat(first)
+	switch {
+	case second == first || erra == nil && errb == nil && os.SameFile(fa, fb):
+		how = theStore
+	case below(first, second):
+		how = insideStore
+	case below(second, first):
+		how = aroundStore
+	}
+	return how, nil
+}
+
+// below reports whether a path lies below a folder.
+func below(folder, path string) bool {
+	const slash = string(filepath.Separator)
+	return strings.HasPrefix(path, strings.TrimSuffix(folder, slash)+slash)
+}
+
+// realPath is a path as the file system has it, as far down as there is something.
+func realPath(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return filepath.Clean(path)
+	}
+	for up := abs; ; up = filepath.Dir(up) {
+		if real, err := filepath.EvalSymlinks(up); err == nil {
+			return filepath.Join(real, strings.TrimPrefix(abs, up))
+		}
+		if up == filepath.Dir(up) {
+			return abs
+		}
+	}
 }

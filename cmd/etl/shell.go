@@ -126,7 +126,7 @@ func (sh *shell) interact(ctx context.Context) error {
 			return err
 		}
 		was := pending
-		pending, err = sh.feed(ctx, was, text, func(err error) {
+		pending, err = sh.feed(ctx, was, text, func(err error, _ int) {
 			fmt.Fprintf(sh.stderr, "%s\n", errorText(err))
 		}, 0)
 		if pending == "" {
@@ -175,11 +175,11 @@ func (sh *shell) script(ctx context.Context, r io.Reader, name string, depth int
 	scan := bufio.NewScanner(r)
 	scan.Buffer(nil, 1<<20)
 	pending := ""
-	n, begun := 0, 1
-	report := func(err error) {
-		at := fmt.Sprintf("line %d", begun)
+	n := 0 // the line that was read last
+	report := func(err error, above int) {
+		at := fmt.Sprintf("line %d", n-above)
 		if name != "" {
-			at = name + ":" + strconv.Itoa(begun)
+			at = name + ":" + strconv.Itoa(n-above)
 		}
 		fmt.Fprintf(sh.stderr, "etl: %s: %s\n", at, oneLine(err.Error()))
 		if h := fault.HintOf(err); h != "" {
@@ -188,9 +188,7 @@ func (sh *shell) script(ctx context.Context, r io.Reader, name string, depth int
 		sh.code = fault.Worse(sh.code, fault.ExitCode(err))
 	}
 	for scan.Scan() {
-		if n++; pending == "" {
-			begun = n
-		}
+		n++
 		var err error
 		if pending, err = sh.feed(ctx, pending, scan.Text(), report, depth); err != nil {
 			if errors.Is(err, errQuit) {
@@ -202,21 +200,35 @@ func (sh *shell) script(ctx context.Context, r io.Reader, name string, depth int
 	if err := scan.Err(); err != nil {
 		return fault.Wrap(fault.Usage, wrapf(err, "read statements"))
 	}
-	if !blank(pending) { // the last one needs no semicolon
-		if _, err := sh.feed(ctx, pending, ";", report, depth); err != nil && !errors.Is(err, errQuit) {
-			return err
-		}
+	if blank(pending) {
+		return nil
 	}
-	return nil
+	n++
+	rest, err := sh.feed(ctx, pending, ";", report, depth) // the last one needs no semicolon
+	if err == nil && !blank(rest) {
+		// A quote or comment is open, and all that followed is in it: DuckDB says what.
+		err = sh.handle(ctx, report, above(rest), func(ctx context.Context) error { return sh.statement(ctx, pending) })
+	}
+	if errors.Is(err, errQuit) {
+		return nil
+	}
+	return err
+}
+
+// above is how many lines above the last line of a text the statement begins that
+// it holds: white space may come before.
+func above(text string) int {
+	return strings.Count(strings.TrimSuffix(strings.TrimLeft(text, " \t\r\n"), "\n"), "\n")
 }
 
 // feed takes a line after what is pending of a statement, carries out what is
-// complete, and returns what is pending now. Errors of statements go to report;
-// errQuit, and the end of ctx, are returned.
-func (sh *shell) feed(ctx context.Context, pending, line string, report func(error), depth int) (string, error) {
+// complete, and returns what is pending now. Errors of statements go to report,
+// with how many lines above this one the statement begins; errQuit, and the end of
+// ctx, are returned.
+func (sh *shell) feed(ctx context.Context, pending, line string, report func(err error, above int), depth int) (string, error) {
 	if blank(pending) {
 		if t := strings.TrimSpace(line); strings.HasPrefix(t, ".") || strings.HasPrefix(t, "@") {
-			return "", sh.handle(ctx, report, func(ctx context.Context) error {
+			return "", sh.handle(ctx, report, 0, func(ctx context.Context) error {
 				if t[0] == '@' {
 					return sh.ask(ctx, t)
 				}
@@ -233,18 +245,19 @@ func (sh *shell) feed(ctx context.Context, pending, line string, report func(err
 			}
 			return text, nil
 		}
+		begun := above(text)
 		text = rest
 		if blank(statement) {
 			continue
 		}
-		if err := sh.handle(ctx, report, func(ctx context.Context) error { return sh.statement(ctx, statement) }); err != nil {
+		if err := sh.handle(ctx, report, begun, func(ctx context.Context) error { return sh.statement(ctx, statement) }); err != nil {
 			return "", err
 		}
 	}
 }
 
 // handle runs f, which Ctrl-C ends, and reports its error.
-func (sh *shell) handle(ctx context.Context, report func(error), f func(context.Context) error) error {
+func (sh *shell) handle(ctx context.Context, report func(err error, above int), above int, f func(context.Context) error) error {
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if sh.interrupts != nil {
@@ -270,7 +283,7 @@ func (sh *shell) handle(ctx context.Context, report func(error), f func(context.
 	case run.Err() != nil:
 		err = errors.New("stopped")
 	}
-	report(err)
+	report(err, above)
 	return nil
 }
 

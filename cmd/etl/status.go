@@ -75,7 +75,7 @@ can not be read; the lines of the other one are there all the same.`,
 		{&l.Late, limitCount, "late", "archived (point, day)s that wait for the next archive"},
 		{&l.Verify, limitTime, "verify", "time since a verification succeeded"},
 	} {
-		f.Var(&limitFlag{v.to, v.kind}, "limit-"+v.name, v.about)
+		f.Var(&limitFlag{v.to, v.kind, v.to == &l.DaysLeft}, "limit-"+v.name, v.about)
 	}
 	c.window, c.grace, c.looks = jobs.HotWindow, wait(jobs.Grace), 5_000
 	f.Var(&c.window, "hot-window", "how many days back archive looks for days missed and late rows")
@@ -277,6 +277,7 @@ func (k limitKind) Type() string {
 type limitFlag struct {
 	to   *jobs.Limit
 	kind limitKind
+	less bool // it is the worse the less it is
 }
 
 func (f *limitFlag) Type() string {
@@ -312,6 +313,13 @@ func (f *limitFlag) Set(s string) (err error) {
 		if *p.to, err = f.kind.parse(p.text); err != nil {
 			return err
 		}
+	}
+	if l.Warn != 0 && l.Crit != 0 && l.Warn != l.Crit && (l.Crit < l.Warn) != f.less {
+		order := "above"
+		if f.less {
+			order = "below"
+		}
+		return fault.Errorf(fault.Usage, "want WARN,CRIT with CRIT %s WARN, got %q", order, s)
 	}
 	*f.to = l
 	return nil

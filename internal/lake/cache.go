@@ -127,6 +127,13 @@ func OpenCache(dir string, size int64) (*Cache, error) {
 	return c, nil
 }
 
+// IsCache reports whether OpenCache would find a cache in a folder, or something in
+// its way: not whether it would have to make one.
+func IsCache(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, layout))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // fail classifies an error of the operating system and says what to do.
 func (c *Cache) fail(what string, err error) error {
 	if err == nil || fault.KindOf(err) != fault.Internal || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -28,6 +28,7 @@ import (
 type statement struct {
 	SQL    string
 	Tables []string // tables and views that its text refers to, in lower case, sorted
+	Shows  bool     // it is a DESCRIBE, SHOW or SUMMARIZE, which COPY takes only after FROM
 }
 
 // parse checks the text, replaces its parameters and binds it, on a connection
@@ -50,7 +51,7 @@ func parse(ctx context.Context, conn *sql.Conn, text string, params map[string]s
 		return nil, err
 	}
 	text = single(text)
-	s := &statement{SQL: text}
+	s := &statement{SQL: text, Shows: shows(node)}
 	for t := range g.tables {
 		if !g.ctes[t] {
 			s.Tables = append(s.Tables, t)
@@ -108,6 +109,15 @@ func syntax(ctx context.Context, conn *sql.Conn, text string) (any, error) {
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "%d statements: only one SELECT can be run at a time", len(tree.Statements)), "run them one by one")
 	}
 	return tree.Statements[0], nil
+}
+
+// shows reports whether a syntax tree is that of DESCRIBE, SHOW or SUMMARIZE, or of
+// SELECT from one.
+func shows(tree any) bool {
+	s, _ := tree.(map[string]any)
+	node, _ := s["node"].(map[string]any)
+	from, _ := node["from_table"].(map[string]any)
+	return from["type"] == "SHOW_REF"
 }
 
 var pivot = regexp.MustCompile(`(?i)\bpivot\b`)

@@ -12,7 +12,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -686,17 +688,17 @@ func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 		r.Cells, r.More = nil, false
 		var err error
 		if r.Columns, err = l.describe(ctx, p.sql); err != nil {
-			return err
+			return p.ownLines(err)
 		}
 		cells, names := make([]string, len(r.Columns)), make([]string, len(r.Columns))
 		for i := range r.Columns {
 			names[i] = fmt.Sprintf("c%d", i)
 			cells[i] = fmt.Sprintf("CAST(c%d AS VARCHAR)", i)
 		}
-		rows, err := l.conn.QueryContext(ctx, fmt.Sprintf("SELECT %s FROM (%s\n) lake_result(%s) LIMIT %d",
+		rows, err := l.conn.QueryContext(ctx, fmt.Sprintf("SELECT %s FROM (\n%s\n) lake_result(%s) LIMIT %d",
 			strings.Join(cells, ", "), p.sql, strings.Join(names, ", "), limit+1))
 		if err != nil {
-			return err
+			return p.ownLines(err)
 		}
 		defer rows.Close()
 		for rows.Next() {
@@ -715,7 +717,7 @@ func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 			r.Cells = append(r.Cells, row)
 		}
 		p.stats.Rows = int64(len(r.Cells))
-		return rows.Err()
+		return p.ownLines(rows.Err())
 	}, &r.Stats)
 	if err != nil {
 		return nil, err
@@ -725,7 +727,7 @@ func (l *Lake) Rows(ctx context.Context, q Query, limit int) (*Rows, error) {
 
 // describe is the columns of a statement.
 func (l *Lake) describe(ctx context.Context, text string) ([]Column, error) {
-	rows, err := l.conn.QueryContext(ctx, "SELECT column_name, column_type FROM (DESCRIBE FROM ("+text+"\n) lake_result)")
+	rows, err := l.conn.QueryContext(ctx, "SELECT column_name, column_type FROM (DESCRIBE FROM (\n"+text+"\n) lake_result)")
 	if err != nil {
 		return nil, err
 	}
@@ -822,13 +824,18 @@ func (l *Lake) copyTo(ctx context.Context, p *plan, w io.Writer, f Format) (int6
 		}
 		copied <- err
 	}()
-	res, err := l.conn.ExecContext(ctx, "COPY (\n"+p.sql+"\n) TO "+quote(path)+" ("+f.options()+", USE_TMP_FILE false)")
+	// Only those: SQL promises no order of what stands after FROM.
+	what := "(\n" + p.sql + "\n)"
+	if p.stmt.Shows {
+		what = "(FROM " + what + ")"
+	}
+	res, err := l.conn.ExecContext(ctx, "COPY "+what+" TO "+quote(path)+" ("+f.options()+", USE_TMP_FILE false)")
 	hold.Close()
 	if werr := <-copied; werr != nil {
 		return 0, writeError{werr}
 	}
 	if err != nil {
-		return 0, err
+		return 0, p.ownLines(err)
 	}
 	n, err := res.RowsAffected()
 	return n, err
@@ -907,6 +914,38 @@ func (l *Lake) unlock(ctx context.Context, spoilt error) {
 			l.notify(Warning{err.Error()})
 		}
 	})
+}
+
+// errorLine is where DuckDB's message shows the line of the error: its number, its
+// text, and a mark below it.
+var errorLine = regexp.MustCompile(`(?s)\n+LINE (\d+): .*$`)
+
+// ownLines makes an error of the plan's statement, which ran on the second line of
+// another one and below, show the line of the text that was asked. Where that is not
+// known it shows none.
+func (p *plan) ownLines(err error) error {
+	d, ok := errors.AsType[*duckdb.Error](err)
+	if !ok {
+		return err
+	}
+	at := errorLine.FindStringSubmatchIndex(d.Msg)
+	if at == nil {
+		return err
+	}
+	own := *d
+	n, err := strconv.Atoi(d.Msg[at[2]:at[3]])
+	if last := 2 + strings.Count(p.sql, "\n"); err != nil || n < 2 || n > last || p.sql != p.stmt.SQL {
+		own.Msg = d.Msg[:at[0]]
+		return &own
+	}
+	line := strconv.Itoa(n - 1)
+	rest := d.Msg[at[3]:]
+	if shorter := at[3] - at[2] - len(line); shorter > 0 { // the mark moves with its line
+		head, mark, _ := strings.Cut(rest, "\n")
+		rest = head + "\n" + strings.TrimPrefix(mark, strings.Repeat(" ", shorter))
+	}
+	own.Msg = d.Msg[:at[2]] + line + rest
+	return &own
 }
 
 // userError classifies what DuckDB said of a statement that passed the gate.

@@ -54,6 +54,36 @@ func TestLakeText(t *testing.T) {
 		if _, _, err := ask(t, w.lake, Query{SQL: text}); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
+		for _, f := range []Format{CSV, JSON, JSONL, Parquet} {
+			var b bytes.Buffer
+			if stats, err := w.lake.Write(t.Context(), Query{SQL: text}, &b, f); err != nil || stats.Rows == 0 || b.Len() == 0 {
+				t.Errorf("%s as format %d: %d rows, %d bytes, %v", text, f, stats.Rows, b.Len(), err)
+			}
+		}
+	}
+}
+
+// TestLakeErrorLine: an error shows the line that was asked, however the statement was run.
+func TestLakeErrorLine(t *testing.T) {
+	w := small(t)
+	for text, want := range map[string]string{
+		"SELECT CAST('x' AS INT) AS a":                           "LINE 1: SELECT CAST('x' AS INT) AS a\n               ^",
+		"SELECT 1,\n CAST('x' AS INT) AS a":                      "LINE 2:  CAST('x' AS INT) AS a\n         ^",
+		strings.Repeat("\n", 8) + "SELECT CAST('x' AS INT) AS a": "LINE 9: SELECT CAST('x' AS INT) AS a\n               ^",
+		"SELECT nope FROM samples":                               "LINE 1: SELECT nope FROM samples\n               ^",
+		"SELECT CAST(tier AS INT) FROM samples":                  "LINE 1: SELECT CAST(tier AS INT) FROM samples\n               ^",
+	} {
+		_, rows := w.lake.Rows(t.Context(), Query{SQL: text}, 10)
+		_, written := w.lake.Write(t.Context(), Query{SQL: text}, io.Discard, CSV)
+		_, made := w.lake.Exec(t.Context(), "CREATE TEMP TABLE t AS "+strings.TrimLeft(text, "\n"))
+		for how, err := range map[string]error{"rows": rows, "written": written, "made": made} {
+			if how == "made" && strings.HasPrefix(text, "\n") {
+				continue
+			}
+			if err == nil || !fault.Is(err, fault.Usage) || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("%q, %s: %v", text, how, err)
+			}
+		}
 	}
 }
 

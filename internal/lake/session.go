@@ -104,7 +104,7 @@ func (l *Lake) Exec(ctx context.Context, text string) (what string, err error) {
 	}
 	var stats Stats
 	return made, l.run(ctx, Query{SQL: query}, false, func(ctx context.Context, p *plan) error {
-		return create(ctx, "FROM ("+p.sql+"\n) lake_result")
+		return p.ownLines(create(ctx, "FROM (\n"+p.sql+"\n) lake_result"))
 	}, &stats)
 }
 

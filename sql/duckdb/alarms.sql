@@ -2,7 +2,7 @@
 -- param: point glob = *       names of the points; * and ? stand for any characters
 -- param: from time = -1h      first moment
 -- param: to time = now        the moment after the last one
--- param: bit int = 0          which bit of flags; 0 is the alarm
+-- param: bit int[0,15] = 0    which bit of flags; 0 is the alarm
 -- column: point_name          name of the point
 -- column: ts                  time in UTC
 -- column: value               reading, NULL if there was none

@@ -3,7 +3,7 @@
 -- param: point glob = *       names of the points; * and ? stand for any characters
 -- param: from time = -7d      first moment
 -- param: to time = now        the moment after the last one
--- param: share number = 0.05  what part may be bad
+-- param: share number[0,1] = 0.05  what part may be bad
 -- column: point_id            id of the point
 -- column: point_name          name of the point
 -- column: first               time of the first bad sample, UTC

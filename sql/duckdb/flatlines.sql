@@ -22,8 +22,9 @@ WITH readings AS (
     AND (p.interval_ms IS NULL OR p.interval_ms > 0)
     AND (p.retired_at IS NULL OR s.timestamp < p.retired_at)
 ), numbered AS (
+  -- A sum, for DuckDB begins count(*) FILTER anew for each row.
   SELECT point_id, ts, value,
-         count(*) FILTER (previous IS NULL OR value <> previous) OVER (PARTITION BY point_id ORDER BY ts ROWS UNBOUNDED PRECEDING) AS run
+         sum(CAST(previous IS NULL OR value <> previous AS INTEGER)) OVER (PARTITION BY point_id ORDER BY ts ROWS UNBOUNDED PRECEDING) AS run
   FROM readings
 ), runs AS (
   SELECT point_id, run, min(ts) AS first, max(ts) AS last, count(*) AS samples, any_value(value) AS value

@@ -3,7 +3,7 @@
 -- param: point glob = *       names of the points; * and ? stand for any characters
 -- param: from time = -7d      first moment
 -- param: to time = now        the moment after the last one
--- param: drift number = 0.1   what part of the interval it may be off
+-- param: drift number[0,] = 0.1  what part of the interval it may be off
 -- column: point_id            id of the point
 -- column: point_name          name of the point
 -- column: first               time of the first reading, UTC

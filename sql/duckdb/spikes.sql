@@ -3,7 +3,7 @@
 -- param: point glob = *       names of the points; * and ? stand for any characters
 -- param: from time = -7d      first moment
 -- param: to time = now        the moment after the last one
--- param: score number = 10    the score from which a value is a spike
+-- param: score number[0,] = 10  the score from which a value is a spike
 -- column: point_id            id of the point
 -- column: point_name          name of the point
 -- column: first               time of the first spike, UTC

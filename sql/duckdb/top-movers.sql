@@ -3,7 +3,7 @@
 -- param: point glob = *       names of the points; * and ? stand for any characters
 -- param: from time = -1d      first moment of the later span
 -- param: to time = now        the moment after the last one
--- param: n int = 20           how many points
+-- param: n int[1,] = 20       how many points
 -- column: point_name          name of the point
 -- column: unit                unit of the point
 -- column: before              average in the earlier span
