@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -45,7 +43,8 @@ readings (--quality-looks), at times spread evenly over the last 24 hours, since
 count all of them is a billed row for each.
 
 --prometheus FILE also writes the numbers in Prometheus' text format, for the textfile
-collector of node_exporter; the file is replaced at once.
+collector of node_exporter; the file is replaced at once, and what is no
+regular file, such as a pipe, is written to.
 
 Exit 3: a line is CRIT (with --strict, or WARN). 4: a manifest is damaged. 1 or 5: a tier
 can not be read; the lines of the other one are there all the same.`,
@@ -177,7 +176,7 @@ func limitText(l jobs.StatusLine, v *float64) string {
 }
 
 // writeTextfile writes metrics for node_exporter's textfile collector, which may read at
-// any moment: a file beside it takes its place.
+// any moment.
 func writeTextfile(path string, ms []jobs.Metric) error {
 	var b strings.Builder
 	for i, m := range ms {
@@ -191,23 +190,19 @@ func writeTextfile(path string, ms []jobs.Metric) error {
 		}
 		fmt.Fprintf(&b, " %s\n", strconv.FormatFloat(m.Value, 'g', -1, 64))
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".etl-*.tmp")
-	if err == nil {
-		// The collector runs as another user.
-		_, err = f.WriteString(b.String())
-		err = cmp.Or(err, f.Chmod(0o644), f.Close())
-		if err == nil {
-			err = os.Rename(f.Name(), path)
+	return intoFile("--prometheus", path, func(w io.Writer) error {
+		// The collector runs as another user. What is no regular file keeps its mode: it
+		// was there before, and may be a device.
+		if f, ok := w.(*os.File); ok {
+			if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+				if err := f.Chmod(0o644); err != nil {
+					return err
+				}
+			}
 		}
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, fmt.Errorf("write %s: %w", path, err))
-	}
-	return nil
+		_, err := io.WriteString(w, b.String())
+		return err
+	})
 }
 
 // limitKind is what a limit counts.
