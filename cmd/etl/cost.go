@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -148,11 +149,14 @@ func (a *app) measure(cmd *cobra.Command, c *costing) (*jobs.Measured, error) {
 	if !c.hasSource() && (c.store == "" || supposed && c.perSample != "auto") {
 		return nil, nil
 	}
-	env, done, err := c.places.openEither(cmd, a)
+	env, not, done, err := c.places.openEither(cmd, a)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	if err := cmp.Or(not.source, not.store); err != nil {
+		return nil, err
+	}
 	m, err := jobs.MeasureLoad(cmd.Context(), env)
 	if err != nil {
 		return nil, err

@@ -86,11 +86,19 @@ can not be read; the lines of the other one are there all the same.`,
 		if err := c.resolve(a, cmd); err != nil {
 			return err
 		}
-		env, done, err := c.openEither(cmd, a)
+		env, not, done, err := c.openEither(cmd, a)
 		if err != nil {
 			return err
 		}
 		defer done()
+		// A setting that can not be meant is told as each command does; a place that is
+		// not there is what there is to see.
+		for _, err := range []error{not.source, not.store} {
+			if fault.Is(err, fault.Usage) {
+				return err
+			}
+		}
+		c.opts.SourceErr, c.opts.StoreErr = not.source, not.store
 		// A look is short, and holds little: collecting garbage was a tenth of its time.
 		debug.SetGCPercent(400)
 		c.opts.Grace, c.opts.HotWindow, c.opts.Looks = time.Duration(c.grace), int(c.window), int(c.looks)
@@ -110,31 +118,40 @@ can not be read; the lines of the other one are there all the same.`,
 	return cmd
 }
 
+// unopened are the errors of the tiers that are set and could not be opened.
+type unopened struct{ source, store error }
+
 // openEither opens what is set of the two tiers, and the ledger if there is one. An error
-// of the ledger shows again where the source is read.
-func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, done func(), err error) {
+// of the ledger shows again where the source is read. err is for what keeps both from
+// being opened.
+func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, not unopened, done func(), err error) {
 	env, done = jobs.Env{Now: p.clock(), Stop: a.stop.Done()}, func() {}
 	problem := p.settings.Value("store").Problem
 	hasStore := p.store != "" || problem != nil && !fault.Is(problem, fault.NotExist)
 	if !p.hasSource() && !hasStore {
-		return env, nil, fault.Hint(fault.Errorf(fault.Usage, "neither a source nor a store is set: what is to be looked at?"),
+		return env, not, nil, fault.Hint(fault.Errorf(fault.Usage, "neither a source nor a store is set: what is to be looked at?"),
 			"give --source and --store, set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
 	}
 	if p.hasSource() {
-		src, err := p.openSource(2, false)
-		if err != nil {
-			return env, nil, err
+		if src, err := p.openSource(2, false); err != nil {
+			not.source = err
+		} else {
+			env.Source, done = src, func() { src.Close() }
+			_ = p.addLedger(cmd.Context(), &env, src, false)
 		}
-		env.Source, done = src, func() { src.Close() }
-		_ = p.addLedger(cmd.Context(), &env, src, false)
 	}
 	if hasStore {
-		if env.Store, err = p.openStore(cmd.Context(), perhaps); err != nil {
-			done()
-			return env, nil, err
+		if st, err := p.openStore(cmd.Context(), perhaps); err != nil {
+			not.store = err
+		} else {
+			env.Store = st
 		}
 	}
-	return env, done, nil
+	if err := cmd.Context().Err(); err != nil {
+		done()
+		return env, not, nil, err
+	}
+	return env, not, done, nil
 }
 
 func printStatus(w io.Writer, r jobs.StatusReport) {
