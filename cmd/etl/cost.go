@@ -154,6 +154,9 @@ func (a *app) measure(cmd *cobra.Command, c *costing) (*jobs.Measured, error) {
 		return nil, err
 	}
 	defer done()
+	if supposed && !cmd.Flags().Changed("store") && fault.Is(not.store, fault.NotExist) {
+		return nil, nil // a store that is set for other commands, and not made yet
+	}
 	if err := cmp.Or(not.source, not.store); err != nil {
 		return nil, err
 	}

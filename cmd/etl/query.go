@@ -426,9 +426,11 @@ func (s *session) open(cmd *cobra.Command, a *app) (*lake.Lake, func(), error) {
 		return nil, nil, err
 	}
 	if hasStore {
+		// An absent folder is not taken for an empty archive: the answer would lack all
+		// that is archived, and look whole. Before the first archive --tier hot answers.
 		want := needed
-		if s.hasSource() {
-			want = perhaps // before the first archive there are only hot rows
+		if cmd.Name() == "query" && lake.Tier(s.tier) == lake.Hot {
+			want = perhaps
 		}
 		var err error
 		if o.Store, err = s.openStore(ctx, want); err != nil {

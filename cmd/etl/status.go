@@ -144,7 +144,7 @@ func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, not unope
 		}
 	}
 	if hasStore {
-		if st, err := p.openStore(cmd.Context(), perhaps); err != nil {
+		if st, err := p.openStore(cmd.Context(), needed); err != nil {
 			not.store = err
 		} else {
 			env.Store = st
