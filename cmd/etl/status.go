@@ -137,7 +137,7 @@ func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, not unope
 	}
 	if p.hasSource() {
 		if src, err := p.openSource(2, false); err != nil {
-			not.source = err
+			not.source = a.cleaned(err)
 		} else {
 			env.Source, done = src, func() { src.Close() }
 			_ = p.addLedger(cmd.Context(), &env, src, false)
@@ -145,7 +145,7 @@ func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, not unope
 	}
 	if hasStore {
 		if st, err := p.openStore(cmd.Context(), needed); err != nil {
-			not.store = err
+			not.store = a.cleaned(err)
 		} else {
 			env.Store = st
 		}
@@ -155,6 +155,15 @@ func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, not unope
 		return env, not, nil, err
 	}
 	return env, not, done, nil
+}
+
+// cleaned is err without secrets, in its hint too: it may name a URL with a password.
+func (a *app) cleaned(err error) error {
+	hint := fault.HintOf(err)
+	if err = a.secrets.Error(err); hint != "" {
+		err = fault.Hint(err, "%s", a.secrets.Clean(hint))
+	}
+	return err
 }
 
 func printStatus(w io.Writer, r jobs.StatusReport) {
