@@ -108,6 +108,9 @@ type StatusOptions struct {
 	// Looks is about how many readings the share of bad quality is taken from,
 	// default 5,000: each is a seek and a billed row.
 	Looks int
+	// SourceErr and StoreErr say why a tier that is set is not in Env: it could not be
+	// opened. It is then one that can not be read.
+	SourceErr, StoreErr error
 }
 
 func (o *StatusOptions) defaults() {
@@ -235,8 +238,8 @@ func (r *StatusReport) fail(err error) {
 
 // Status looks at both tiers and says how they stand. It writes nothing, scans no table
 // and reads no month file. Env.Source and Env.Store may be nil, one of them: what only
-// they know is then not known. So it is where one of them can not be read, which is in
-// Failed too. The error is that of the context.
+// they know is then not known. So it is where one of them can not be opened or read, which
+// is in Failed too. The error is that of the context.
 //
 // Rows that D1 bills as read: some ten for each point, one for each entry of the ledger
 // in the hot window, Looks for the quality; docs/operations.md has them measured.
@@ -245,7 +248,7 @@ func Status(ctx context.Context, env Env, o StatusOptions) (StatusReport, error)
 	o.defaults()
 	s := &statusJob{env: env, o: o, now: start}
 	s.r = StatusReport{At: start, State: Good, Failed: []Failure{}}
-	hot, cold := &hotFacts{}, &coldFacts{}
+	hot, cold := &hotFacts{err: o.SourceErr, sizeErr: o.SourceErr}, &coldFacts{err: o.StoreErr}
 	if env.Source != nil {
 		s.identify(ctx, hot)
 	}
@@ -593,20 +596,20 @@ const (
 // why says why lines on the hot tier are not known; "" if they are.
 func (h *hotFacts) why(env Env) (why, remedy string) {
 	switch {
-	case env.Source == nil:
-		return noSource, giveOne
 	case h.err != nil:
 		return "the source can not be read", ""
+	case env.Source == nil:
+		return noSource, giveOne
 	}
 	return "", ""
 }
 
 func (c *coldFacts) why(env Env) (why, remedy string) {
 	switch {
-	case env.Store == nil:
-		return noStore, giveTwo
 	case c.err != nil:
 		return "the store can not be read", ""
+	case env.Store == nil:
+		return noStore, giveTwo
 	}
 	return "", ""
 }
@@ -617,15 +620,15 @@ const bytesPerRow = 31
 
 func (s *statusJob) judgeHot(h *hotFacts, c *coldFacts) {
 	l := s.o.Limits
-	if s.env.Source != nil && h.err != nil {
+	if h.err != nil {
 		s.r.say("source", Critical, cmp.Or(fault.HintOf(h.err), "`etl config --check` tries what it needs"), "%v", h.err)
 		s.r.fail(h.err)
 	}
 	switch {
-	case s.env.Source == nil:
-		s.r.unknown(noSource, giveOne, "size", "days-left")
 	case h.sizeErr != nil:
 		s.r.unknown("the source can not be measured", "", "size", "days-left")
+	case s.env.Source == nil:
+		s.r.unknown(noSource, giveOne, "size", "days-left")
 	default:
 		size := float64(h.size)
 		s.r.gauge("etl_d1_size_bytes", "Size of the hot tier's database.", size)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -148,11 +149,17 @@ func (a *app) measure(cmd *cobra.Command, c *costing) (*jobs.Measured, error) {
 	if !c.hasSource() && (c.store == "" || supposed && c.perSample != "auto") {
 		return nil, nil
 	}
-	env, done, err := c.places.openEither(cmd, a)
+	env, not, done, err := c.places.openEither(cmd, a)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	if supposed && !cmd.Flags().Changed("store") && fault.Is(not.store, fault.NotExist) {
+		return nil, nil // a store that is set for other commands, and not made yet
+	}
+	if err := cmp.Or(not.source, not.store); err != nil {
+		return nil, err
+	}
 	m, err := jobs.MeasureLoad(cmd.Context(), env)
 	if err != nil {
 		return nil, err

@@ -41,6 +41,9 @@ The folder is left for you to look around in.`,
 	}
 	cmd.Flags().StringVar(&dir, "dir", "demo", "folder to make; one that an earlier demo made is made anew")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if dir == "" { // a path of nothing is the current folder, whose demo would be cleared
+			return fault.Hint(fault.Errorf(fault.Usage, "--dir: want a folder, got an empty name"), "give the folder to make, like --dir demo")
+		}
 		d := &demo{app: a, dir: dir, w: a.stdout}
 		if a.json {
 			d.w = a.stderr

@@ -30,6 +30,8 @@ type opened struct {
 	app *app
 	// policy is the one for all that goes over the network; its Notify is set here.
 	policy fault.Policy
+	// early has no request sent to a place after patience with one has ended.
+	early  bool
 	client *cloudflare.Client // nil until it is needed
 	bucket object.Store       // nil until it is needed
 	// repeated counts requests to a bucket; D1's are in its usage.
@@ -119,9 +121,13 @@ func (p *places) api(place string) (*cloudflare.Client, error) {
 // tokenNeeds says what an API token has to be allowed.
 const tokenNeeds = "the token (https://dash.cloudflare.com/profile/api-tokens) needs the account permissions D1: Edit (with --no-state Read is enough) and, for r2:, Workers R2 Storage: Edit"
 
+// retry is the policy for one place.
 func (p *places) retry(notify func(fault.Retry)) fault.Policy {
 	o := p.policy
 	o.Notify = notify
+	if p.early {
+		o.Lost = new(fault.Lost)
+	}
 	return o
 }
 

@@ -30,11 +30,7 @@ func (a *app) points() *cobra.Command {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
-		need := access{store: needed}
-		if p.hasSource() {
-			need.store = perhaps // before the first archive there are only hot rows to list
-		}
-		env, done, err := p.open(cmd.Context(), a, need)
+		env, done, err := p.open(cmd.Context(), a, access{store: needed})
 		if err != nil {
 			return err
 		}

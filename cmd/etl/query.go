@@ -426,9 +426,11 @@ func (s *session) open(cmd *cobra.Command, a *app) (*lake.Lake, func(), error) {
 		return nil, nil, err
 	}
 	if hasStore {
+		// An absent folder is not taken for an empty archive: the answer would lack all
+		// that is archived, and look whole. Before the first archive --tier hot answers.
 		want := needed
-		if s.hasSource() {
-			want = perhaps // before the first archive there are only hot rows
+		if cmd.Name() == "query" && lake.Tier(s.tier) == lake.Hot {
+			want = perhaps
 		}
 		var err error
 		if o.Store, err = s.openStore(ctx, want); err != nil {
@@ -597,7 +599,7 @@ func (o *answer) run(ctx context.Context, a *app, s *session, l *lake.Lake, q la
 	if o.out == "" || o.out == "-" {
 		return o.write(ctx, a, s, l, q, a.stdout)
 	}
-	return intoFile(o.out, func(w io.Writer) error { return o.write(ctx, a, s, l, q, w) })
+	return intoFile("-o", o.out, func(w io.Writer) error { return o.write(ctx, a, s, l, q, w) })
 }
 
 // write answers q into w.
@@ -718,18 +720,23 @@ func logSlow(w io.Writer, st lake.Stats) {
 		Dur("plan_ms", st.Plan).Dur("catalog_ms", st.Catalog).Dur("fetch_ms", st.Fetch).Dur("extract_ms", st.Extract).Dur("run_ms", st.Run).Dur("total_ms", st.Total).Msg("slow query")
 }
 
-// intoFile has write fill a file that is there whole or not at all: it is
-// written beside its name and renamed. What is no regular file is written to.
-func intoFile(name string, write func(io.Writer) error) (err error) {
+// intoFile has write fill the file that a flag names, which is there whole or not at
+// all: it is written beside its name and renamed. A link stays, and what it leads to is
+// written. What is no regular file is written to.
+func intoFile(flag, name string, write func(io.Writer) error) (err error) {
 	bad := func(err error) error {
 		if e := new(fs.PathError); errors.As(err, &e) {
 			err = e.Err // the path is that of the temporary file
 		}
-		return fault.Hint(fault.Errorf(fault.Unavailable, "-o %s: %w", name, err), "is the folder there, and may you write to it?")
+		return fault.Hint(fault.Errorf(fault.Unavailable, "%s %s: %w", flag, name, err), "is the folder there, and may you write to it?")
 	}
-	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
+	st, err := os.Stat(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return bad(err) // such as a link that leads to itself
+	}
+	if err == nil && !st.Mode().IsRegular() {
 		if st.IsDir() {
-			return fault.Errorf(fault.Usage, "-o %s: it is a folder", name)
+			return fault.Errorf(fault.Usage, "%s %s: it is a folder, want a file", flag, name)
 		}
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
@@ -744,6 +751,8 @@ func intoFile(name string, write func(io.Writer) error) (err error) {
 	target := name
 	if real, err := filepath.EvalSymlinks(name); err == nil {
 		target = real
+	} else if _, err := os.Readlink(name); err == nil {
+		return fault.Hint(fault.Errorf(fault.Unavailable, "%s %s: it is a link to nothing", flag, name), "make what it leads to, or remove the link")
 	}
 	temp := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+"."+rand.Text()[:8]+".tmp")
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) // less what the umask takes

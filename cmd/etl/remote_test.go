@@ -69,6 +69,11 @@ func faultD1(ts *testscript.TestScript, _ bool, args []string) {
 		"down": func(int, cloudflaretest.Request) *cloudflaretest.Fault {
 			return cloudflaretest.Fails(503, 0, "Service Unavailable")
 		},
+		"busy": func(int, cloudflaretest.Request) *cloudflaretest.Fault {
+			f := cloudflaretest.Fails(429, 0, "Too Many Requests")
+			f.Header = http.Header{"Retry-After": {"40"}}
+			return f
+		},
 		"readonly": func(_ int, r cloudflaretest.Request) *cloudflaretest.Fault {
 			for _, sql := range r.SQL {
 				if word, _, _ := strings.Cut(strings.TrimSpace(sql), " "); word != "SELECT" && word != "WITH" && word != "PRAGMA" {
@@ -108,6 +113,9 @@ func (f *faultyS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fault == "denied", fault == "readonly" && r.Method == http.MethodPut:
 		fail(http.StatusForbidden, "AccessDenied")
 	case fault == "once" && f.fault.CompareAndSwap("once", "none"), fault == "down":
+		fail(http.StatusServiceUnavailable, "SlowDown")
+	case fault == "busy":
+		w.Header().Set("Retry-After", "40")
 		fail(http.StatusServiceUnavailable, "SlowDown")
 	case fault == "unconditional":
 		r.Header.Del("If-Match")

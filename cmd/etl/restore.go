@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -55,7 +56,8 @@ take it out again. Old days stay until they are archived again (etl rearchive) a
 pruned; --mark-old marks them, too.
 
 --to-file writes a new SQLite file with tables, points and samples instead; it
-needs no source. A file that exists is refused, unless the same restore began it.
+needs no source. A file that exists is refused, unless the same restore began it. If
+nothing is archived of the range no file is made (exit 1).
 
 The archive ends with the last archived midnight. What D1 held of the hours after
 it comes from D1's Time Travel alone; the plan says since when.`,
@@ -109,9 +111,10 @@ func (a *app) runRestore(ctx context.Context, cmd *cobra.Command, c *restoring) 
 	if c.opts.Days, err = c.span.days(0, utc.DayOfTime(env.Now())); err != nil {
 		return err
 	}
+	discard := func() {}
 	if c.file != "" {
-		closeFile, err := c.openFile(ctx, a, &env)
-		if err != nil {
+		var closeFile func()
+		if closeFile, discard, err = c.openFile(ctx, a, &env); err != nil {
 			return err
 		}
 		defer closeFile()
@@ -119,7 +122,20 @@ func (a *app) runRestore(ctx context.Context, cmd *cobra.Command, c *restoring) 
 	c.opts.Pace = c.pace()
 	plan, err := jobs.PlanRestore(ctx, env, c.opts)
 	if err != nil {
+		discard()
 		return err
+	}
+	if c.file != "" && !c.dryRun && plan.PointDays == 0 {
+		discard()
+		if len(plan.Failed) > 0 {
+			a.code = plan.ExitCode()
+			return a.print(plan, func(w io.Writer) {
+				fmt.Fprintf(w, "No file was made: what is archived of these days can not be read.\n")
+				printFailures(w, plan.Failed)
+			})
+		}
+		return fault.Hint(fault.Errorf(fault.NotExist, "--to-file %s: no file was made: nothing is archived of these points from %s to %s, both included", c.file, c.opts.Days.From, c.opts.Days.To-1),
+			"`etl points` lists the first and the last sample of each point")
 	}
 	if c.dryRun {
 		a.code = plan.ExitCode()
@@ -159,54 +175,58 @@ func (p *places) pace() jobs.Pace {
 }
 
 // openFile makes the new file the source of env, or goes on with one that the same
-// restore began: its log says so.
-func (c *restoring) openFile(ctx context.Context, a *app, env *jobs.Env) (done func(), err error) {
+// restore began: its log says so. discard closes it, and removes one that was made here:
+// where nothing is written it would stand in the way of the next run.
+func (c *restoring) openFile(ctx context.Context, a *app, env *jobs.Env) (done, discard func(), err error) {
 	catalog, _, err := manifests.LoadPoints(ctx, env.Store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// What is restored, and not from where: an archive may have moved.
 	what, err := json.Marshal([]any{catalog.SourceID, c.opts.Days, c.opts.Points.Globs})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sum := sha256.Sum256(what)
 	c.opts.ID = "restore-" + hex.EncodeToString(sum[:8])
 	_, err = os.Stat(c.file)
 	exists := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Errorf(fault.Usage, "--to-file: %w", err)
+		return nil, nil, fault.Errorf(fault.Usage, "--to-file: %w", err)
 	}
 	path, clean := c.file, func() {}
 	if c.dryRun && !exists { // an empty database that nobody sees
 		dir, err := os.MkdirTemp("", "etl-restore-")
 		if err != nil {
-			return nil, fault.Wrap(fault.Unavailable, err)
+			return nil, nil, fault.Wrap(fault.Unavailable, err)
 		}
 		path, clean = filepath.Join(dir, "new.sqlite"), func() { os.RemoveAll(dir) }
 	}
 	file, err := sqlite.Open(path, sqlite.Options{Create: !exists, Readers: 2, ReadOnly: c.dryRun && exists, Now: c.clock()})
 	if err != nil {
 		clean()
-		return nil, err
+		return nil, nil, err
 	}
-	done = func() { file.Close(); clean() }
+	done = sync.OnceFunc(func() { file.Close(); clean() })
+	discard = func() {
+		done()
+		if !exists && !c.dryRun {
+			for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+				os.Remove(path + suffix)
+			}
+		}
+	}
 	if exists {
 		err = c.begun(ctx, file)
 	} else if _, err = file.Migrate(ctx); err == nil {
 		err = file.Log(ctx, source.Run{ID: c.opts.ID, Command: "restore", Status: "running", Started: env.Now(), Days: c.opts.Days})
 	}
 	if err != nil {
-		done()
-		if !exists && !c.dryRun { // it would stand in the way of the next run
-			for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-				os.Remove(path + suffix)
-			}
-		}
-		return nil, err
+		discard()
+		return nil, nil, err
 	}
 	env.Source, env.Ledger, env.Journal = file, nil, file
-	return done, nil
+	return done, discard, nil
 }
 
 // begun refuses a file that another restore, or something else, made.

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -45,7 +43,8 @@ readings (--quality-looks), at times spread evenly over the last 24 hours, since
 count all of them is a billed row for each.
 
 --prometheus FILE also writes the numbers in Prometheus' text format, for the textfile
-collector of node_exporter; the file is replaced at once.
+collector of node_exporter; the file is replaced at once, and what is no
+regular file, such as a pipe, is written to.
 
 Exit 3: a line is CRIT (with --strict, or WARN). 4: a manifest is damaged. 1 or 5: a tier
 can not be read; the lines of the other one are there all the same.`,
@@ -87,11 +86,22 @@ can not be read; the lines of the other one are there all the same.`,
 		if err := c.resolve(a, cmd); err != nil {
 			return err
 		}
-		env, done, err := c.openEither(cmd, a)
+		// Cron runs it every few minutes, and a place that does not answer is what there
+		// is to tell: with these waits of 16 to 32 s, not minutes for each of its lines.
+		c.policy, c.early = fault.Policy{Attempts: 7, Budget: 30 * time.Second, AfterCap: 10 * time.Second}, true
+		env, not, done, err := c.openEither(cmd, a)
 		if err != nil {
 			return err
 		}
 		defer done()
+		// A setting that can not be meant is told as each command does; a place that is
+		// not there is what there is to see.
+		for _, err := range []error{not.source, not.store} {
+			if fault.Is(err, fault.Usage) {
+				return err
+			}
+		}
+		c.opts.SourceErr, c.opts.StoreErr = not.source, not.store
 		// A look is short, and holds little: collecting garbage was a tenth of its time.
 		debug.SetGCPercent(400)
 		c.opts.Grace, c.opts.HotWindow, c.opts.Looks = time.Duration(c.grace), int(c.window), int(c.looks)
@@ -111,31 +121,49 @@ can not be read; the lines of the other one are there all the same.`,
 	return cmd
 }
 
+// unopened are the errors of the tiers that are set and could not be opened.
+type unopened struct{ source, store error }
+
 // openEither opens what is set of the two tiers, and the ledger if there is one. An error
-// of the ledger shows again where the source is read.
-func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, done func(), err error) {
+// of the ledger shows again where the source is read. err is for what keeps both from
+// being opened.
+func (p *places) openEither(cmd *cobra.Command, a *app) (env jobs.Env, not unopened, done func(), err error) {
 	env, done = jobs.Env{Now: p.clock(), Stop: a.stop.Done()}, func() {}
 	problem := p.settings.Value("store").Problem
 	hasStore := p.store != "" || problem != nil && !fault.Is(problem, fault.NotExist)
 	if !p.hasSource() && !hasStore {
-		return env, nil, fault.Hint(fault.Errorf(fault.Usage, "neither a source nor a store is set: what is to be looked at?"),
+		return env, not, nil, fault.Hint(fault.Errorf(fault.Usage, "neither a source nor a store is set: what is to be looked at?"),
 			"give --source and --store, set ETL_SOURCE and ETL_STORE, or write both into etl.yaml; `etl demo` makes a place to try")
 	}
 	if p.hasSource() {
-		src, err := p.openSource(2, false)
-		if err != nil {
-			return env, nil, err
+		if src, err := p.openSource(2, false); err != nil {
+			not.source = a.cleaned(err)
+		} else {
+			env.Source, done = src, func() { src.Close() }
+			_ = p.addLedger(cmd.Context(), &env, src, false)
 		}
-		env.Source, done = src, func() { src.Close() }
-		_ = p.addLedger(cmd.Context(), &env, src, false)
 	}
 	if hasStore {
-		if env.Store, err = p.openStore(cmd.Context(), perhaps); err != nil {
-			done()
-			return env, nil, err
+		if st, err := p.openStore(cmd.Context(), needed); err != nil {
+			not.store = a.cleaned(err)
+		} else {
+			env.Store = st
 		}
 	}
-	return env, done, nil
+	if err := cmd.Context().Err(); err != nil {
+		done()
+		return env, not, nil, err
+	}
+	return env, not, done, nil
+}
+
+// cleaned is err without secrets, in its hint too: it may name a URL with a password.
+func (a *app) cleaned(err error) error {
+	hint := fault.HintOf(err)
+	if err = a.secrets.Error(err); hint != "" {
+		err = fault.Hint(err, "%s", a.secrets.Clean(hint))
+	}
+	return err
 }
 
 func printStatus(w io.Writer, r jobs.StatusReport) {
@@ -177,7 +205,7 @@ func limitText(l jobs.StatusLine, v *float64) string {
 }
 
 // writeTextfile writes metrics for node_exporter's textfile collector, which may read at
-// any moment: a file beside it takes its place.
+// any moment.
 func writeTextfile(path string, ms []jobs.Metric) error {
 	var b strings.Builder
 	for i, m := range ms {
@@ -191,23 +219,19 @@ func writeTextfile(path string, ms []jobs.Metric) error {
 		}
 		fmt.Fprintf(&b, " %s\n", strconv.FormatFloat(m.Value, 'g', -1, 64))
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".etl-*.tmp")
-	if err == nil {
-		// The collector runs as another user.
-		_, err = f.WriteString(b.String())
-		err = cmp.Or(err, f.Chmod(0o644), f.Close())
-		if err == nil {
-			err = os.Rename(f.Name(), path)
+	return intoFile("--prometheus", path, func(w io.Writer) error {
+		// The collector runs as another user. What is no regular file keeps its mode: it
+		// was there before, and may be a device.
+		if f, ok := w.(*os.File); ok {
+			if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+				if err := f.Chmod(0o644); err != nil {
+					return err
+				}
+			}
 		}
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, fmt.Errorf("write %s: %w", path, err))
-	}
-	return nil
+		_, err := io.WriteString(w, b.String())
+		return err
+	})
 }
 
 // limitKind is what a limit counts.

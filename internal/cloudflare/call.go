@@ -187,7 +187,7 @@ func (c *Client) unanswered(parent, ctx context.Context, err error, connecting b
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return fault.Hint(failed(fault.Invalid, v, err), "is the URL of the API right?")
 	}
-	return failed(fault.Transient, v, err)
+	return fault.Unreached(failed(fault.Transient, v, err))
 }
 
 // messages are the errors in the body of an answer, or a message without a code

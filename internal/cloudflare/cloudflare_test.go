@@ -287,6 +287,9 @@ func TestConnecting(t *testing.T) {
 		if fault.KindOf(err) != tt.kind || db.Usage().Requests != tt.tries {
 			t.Errorf("%s: %v (%s) after %d tries", name, err, fault.KindOf(err), db.Usage().Requests)
 		}
+		if h := fault.HintOf(err); tt.kind == fault.Transient && !strings.Contains(h, "is the network up") {
+			t.Errorf("%s: %v, hint %q", name, err, h)
+		}
 	}
 }
 

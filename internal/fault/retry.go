@@ -30,11 +30,37 @@ type Policy struct {
 	AfterCap time.Duration
 	// Notify is called before each wait, from any goroutine. It may be nil.
 	Notify func(Retry)
+	// Lost, if not nil, is shared by all that goes to one place: once patience with one
+	// request has ended nothing more is tried there, and each Do returns that error.
+	Lost *Lost
 
 	// Sleep waits for tests; nil waits for real.
 	Sleep func(context.Context, time.Duration) error
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
+}
+
+// Lost remembers that patience with a place has ended. The zero value does not; it is
+// safe for concurrent use.
+type Lost struct{ err atomic.Pointer[error] }
+
+// is returns the error that ended it, nil if none did.
+func (l *Lost) is() error {
+	if l == nil {
+		return nil
+	}
+	if err := l.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// to is err, which ends it unless another one did.
+func (l *Lost) to(err error) error {
+	if l != nil {
+		l.err.CompareAndSwap(nil, &err)
+	}
+	return err
 }
 
 // Retry is one attempt that failed and will be repeated.
@@ -90,6 +116,9 @@ func (p Policy) Do(ctx context.Context, what string, f func(context.Context) err
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
+		if err := p.Lost.is(); err != nil {
+			return err
+		}
 		err := f(ctx)
 		if err == nil || !Is(err, Transient) {
 			return err
@@ -102,16 +131,16 @@ func (p Policy) Do(ctx context.Context, what string, f func(context.Context) err
 		wait, after := p.wait(attempt), time.Duration(0)
 		if w, ok := AfterOf(err); ok {
 			if w > p.AfterCap {
-				return Hint(fmt.Errorf("%w (the server asks to wait %s, longer than this program does)", err, w.Round(time.Second)), "run again after that time")
+				return p.Lost.to(Hint(fmt.Errorf("%w (the server asks to wait %s, longer than this program does)", err, w.Round(time.Second)), "run again after that time"))
 			}
 			after = max(w, 0)
 		}
 		elapsed := p.Now().Sub(start)
 		if attempt >= p.Attempts || elapsed-asked+wait > p.Budget {
 			if attempt == 1 {
-				return err
+				return p.Lost.to(err)
 			}
-			return fmt.Errorf("%w (given up after %d attempts in %s)", err, attempt, elapsed.Round(100*time.Millisecond))
+			return p.Lost.to(fmt.Errorf("%w (given up after %d attempts in %s)", err, attempt, elapsed.Round(100*time.Millisecond)))
 		}
 		asked += after
 		wait += after

@@ -217,3 +217,27 @@ func TestCounter(t *testing.T) {
 		t.Errorf("%d repeated attempts counted", n.Load())
 	}
 }
+
+// Once patience with a place ended, nothing more is asked of it; what does not pass by
+// itself, and other places, have no part in that.
+func TestLost(t *testing.T) {
+	down := fault.Errorf(fault.Transient, "down")
+	for what, p := range map[string]fault.Policy{
+		"attempts": {Attempts: 3}, "one attempt": {Attempts: 1}, "budget": {Budget: 10 * time.Second}, "server": {AfterCap: time.Second},
+	} {
+		p = new(clock).use(p)
+		p.Lost = new(fault.Lost)
+		tries := 0
+		ask := func(err error) error {
+			return p.Do(context.Background(), "it", func(context.Context) error { tries++; return err })
+		}
+		if err := ask(fault.Errorf(fault.Invalid, "wrong")); err == nil || ask(nil) != nil || tries != 2 {
+			t.Errorf("%s: %v, %d tries of what is no loss", what, err, tries)
+		}
+		first := ask(fault.After(down, 2*time.Second))
+		after := tries
+		if again := ask(nil); !errors.Is(first, down) || again != first || tries != after {
+			t.Errorf("%s: first %v, then %v, %d more tries", what, first, again, tries-after)
+		}
+	}
+}

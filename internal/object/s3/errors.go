@@ -87,7 +87,7 @@ func (s *Store) classify(err error, r request) error {
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		return fault.Hint(fault.Wrap(fault.Invalid, err), "the endpoint speaks http: write http:// for https://")
 	}
-	return fault.Wrap(r.lost(), err)
+	return fault.Unreached(fault.Wrap(r.lost(), err))
 }
 
 // decisive reports whether a status says all without a code.

@@ -338,7 +338,7 @@ func TestNobody(t *testing.T) {
 	srv.Close()
 	for _, op := range operations {
 		err := op.do(t.Context(), open(t, options(srv.URL)))
-		if !fault.Is(err, transient) || !strings.Contains(err.Error(), "refused") {
+		if !fault.Is(err, transient) || !strings.Contains(err.Error(), "refused") || !strings.Contains(fault.HintOf(err), "is the network up") {
 			t.Errorf("%s: %v of kind %s", op.name, err, fault.KindOf(err))
 		}
 		err = op.do(t.Context(), open(t, options("http://no-such-host.invalid")))
