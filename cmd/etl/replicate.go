@@ -58,7 +58,6 @@ time. 4: a file here is damaged: repair it.`,
 	f.Var(&workers, "workers", "files at a time")
 	f.Lookup("workers").DefValue = "4, for r2: and s3: 32"
 	f.Var(&memory, "memory", "memory to stay within; half of it is for files in flight")
-	cmd.Annotations = map[string]string{finishes: "yes"}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
@@ -101,6 +100,9 @@ time. 4: a file here is damaged: repair it.`,
 			return err
 		}
 		plan.To(dest)
+		if ctx, err = a.finishing(); err != nil {
+			return err
+		}
 		var stop func()
 		env.Notify, stop = a.watch("replicate")
 		r, err := plan.Run(ctx, env)

@@ -106,7 +106,6 @@ Kubernetes, CI and alerts.
   etl schedule --dry-run                         # when, what, and would it run at once?
   etl schedule --once --json                     # for a timer, a CronJob, CI
   curl -s localhost:9464/healthz`,
-		Annotations: map[string]string{finishes: "yes"},
 	}
 	c.addSource(cmd)
 	c.addStore(cmd)
@@ -184,13 +183,20 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 			log(e)
 		},
 	}, a.stop.Done())
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case c.dryRun:
+	}
+	if c.dryRun {
 		p := s.Plan(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		return a.print(p, func(w io.Writer) { printSchedule(w, p) })
-	case c.once:
+	}
+	if ctx, err = a.finishing(); err != nil {
+		return err
+	}
+	if c.once {
 		r := s.Once(ctx)
 		a.code = r.Code
 		return a.print(r, func(w io.Writer) { printNight(w, r) })
@@ -207,7 +213,8 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	return err
 }
 
-// opener opens the places for each step anew.
+// opener opens the places for each step anew. Nothing is in flight then, so that the
+// first interrupt ends it.
 func (c *nightly) opener(a *app) jobs.Opener {
 	return func(ctx context.Context, step string) (jobs.Env, func(), error) {
 		need := access{source: true, store: needed, readers: int(c.extract) + 2}
@@ -217,6 +224,8 @@ func (c *nightly) opener(a *app) jobs.Opener {
 		case jobs.NightCommand:
 			need.store = perhaps
 		}
+		ctx, end := a.untilStop(ctx)
+		defer end()
 		env, done, err := c.open(ctx, a, need)
 		if err != nil || step == jobs.NightCommand {
 			return env, done, err
@@ -271,12 +280,15 @@ func (c *nightly) reader(a *app, open jobs.Opener, workers int) jobs.AuditOpener
 			done()
 			return env, nil, nil, err
 		}
+		ctx, end := a.untilStop(ctx) // an audit changes nothing
 		l, err := lake.Open(ctx, o)
 		if err != nil {
+			end()
 			done()
 			return env, nil, nil, err
 		}
 		return env, l, func() {
+			defer end()
 			if err := l.Close(); err != nil {
 				a.warn(err.Error())
 			}
