@@ -74,12 +74,12 @@ func (o *auditOutput) resolve(a *app) error {
 
 func (o *auditOutput) print(a *app, r *jobs.AuditReport) error {
 	if o.out != "" {
-		if err := intoFile(o.out, func(w io.Writer) error { return writeGaps(w, r, o.as) }); err != nil {
+		if err := intoFile("-o", o.out, func(w io.Writer) error { return writeGaps(w, r, o.as) }); err != nil {
 			return err
 		}
 	}
 	if o.html != "" {
-		if err := intoFile(o.html, func(w io.Writer) error {
+		if err := intoFile("--html", o.html, func(w io.Writer) error {
 			return auditpage.Render(w, r, auditpage.Options{Made: o.made, Program: "etl " + currentVersion()})
 		}); err != nil {
 			return err

@@ -194,6 +194,9 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 				}
 			}
 		}
+		if fault.HintOf(err) != "" {
+			return fault.Wrap(fault.Usage, err)
+		}
 		return fault.Hint(fault.Wrap(fault.Usage, err), "`%s --help` lists the flags", cmd.CommandPath())
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -609,7 +610,7 @@ func (o *answer) run(ctx context.Context, a *app, s *session, l *lake.Lake, q la
 	if o.out == "" || o.out == "-" {
 		return o.write(ctx, a, s, l, q, a.stdout)
 	}
-	return intoFile(o.out, func(w io.Writer) error { return o.write(ctx, a, s, l, q, w) })
+	return intoFile("-o", o.out, func(w io.Writer) error { return o.write(ctx, a, s, l, q, w) })
 }
 
 // write answers q into w.
@@ -731,17 +732,22 @@ func logSlow(w io.Writer, st lake.Stats) {
 }
 
 // intoFile has write fill a file that is there whole or not at all: it is
-// written beside its name and renamed. What is no regular file is written to.
-func intoFile(name string, write func(io.Writer) error) (err error) {
+// written beside its name and renamed. What is no regular file is written to. flag is
+// the one that named it.
+func intoFile(flag, name string, write func(io.Writer) error) (err error) {
 	bad := func(err error) error {
 		if e := new(fs.PathError); errors.As(err, &e) {
 			err = e.Err // the path is that of the temporary file
 		}
-		return fault.Hint(fault.Errorf(fault.Unavailable, "-o %s: %w", name, err), "is the folder there, and may you write to it?")
+		err = fault.Errorf(fault.Unavailable, "%s %s: %w", flag, name, err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			return fault.Hint(err, "free space on the disk, or raise the quota, or name a file on another one")
+		}
+		return fault.Hint(err, "is the folder there, and may you write to it?")
 	}
 	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
 		if st.IsDir() {
-			return fault.Errorf(fault.Usage, "-o %s: it is a folder", name)
+			return fault.Errorf(fault.Usage, "%s %s: it is a folder", flag, name)
 		}
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
@@ -749,6 +755,9 @@ func intoFile(name string, write func(io.Writer) error) (err error) {
 		}
 		if err := write(f); err != nil {
 			f.Close()
+			if e := new(fs.PathError); errors.As(err, &e) && e.Path == name {
+				return bad(err) // a full disk
+			}
 			return err
 		}
 		return f.Close()

@@ -95,17 +95,17 @@ func TestIntoFile(t *testing.T) {
 		}
 	}
 	late := errors.New("late")
-	if err := intoFile(path, fill("half", late)); !errors.Is(err, late) {
+	if err := intoFile("-o", path, fill("half", late)); !errors.Is(err, late) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Error("half a file is there")
 	}
-	if err := intoFile(path, fill("one", nil)); err != nil {
+	if err := intoFile("-o", path, fill("one", nil)); err != nil {
 		t.Error(err)
 	}
 	check("one")
-	if err := intoFile(path, fill("half", late)); !errors.Is(err, late) {
+	if err := intoFile("-o", path, fill("half", late)); !errors.Is(err, late) {
 		t.Error(err)
 	}
 	check("one")
@@ -114,14 +114,14 @@ func TestIntoFile(t *testing.T) {
 	if err := os.Symlink("a.csv", link); err != nil {
 		t.Skip(err)
 	}
-	if err := intoFile(link, fill("two", nil)); err != nil {
+	if err := intoFile("-o", link, fill("two", nil)); err != nil {
 		t.Error(err)
 	}
 	check("two")
 	if st, err := os.Lstat(link); err != nil || st.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("%v, %v", st, err)
 	}
-	if err := intoFile(os.DevNull, fill("x", nil)); err != nil {
+	if err := intoFile("-o", os.DevNull, fill("x", nil)); err != nil {
 		t.Error(err)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -43,25 +42,21 @@ func (s *second) open(ctx context.Context, p *places, flag string, want presence
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--%s %s: of replica-access-key-id and replica-secret-access-key one is set, and one is not", flag, s.url),
 			"set both (ETL_REPLICA_ACCESS_KEY_ID and ETL_REPLICA_SECRET_ACCESS_KEY), or neither: then the store's own keys are used")
 	}
-	if same, err := s.same(p.store); err != nil || same {
+	if same, err := s.same(flag, p.store); err != nil || same {
 		return nil, cmp.Or(err, fault.Errorf(fault.Usage, "--%s %s: that is the store itself", flag, s.url))
 	}
-	store, bucket, keys := p.store, p.bucket, p.remote
-	defer func() { p.store, p.bucket, p.remote = store, bucket, keys }()
-	p.store, p.bucket, p.region = s.url, nil, cmp.Or(s.region, p.region)
+	store, was, bucket, keys := p.store, p.storeFlag, p.bucket, p.remote
+	defer func() { p.store, p.storeFlag, p.bucket, p.remote = store, was, bucket, keys }()
+	p.store, p.storeFlag, p.bucket, p.region = s.url, flag, nil, cmp.Or(s.region, p.region)
 	if s.key != "" {
 		p.key, p.secret, p.session = s.key, s.secret, s.session
 	}
-	st, err := p.openStore(ctx, want)
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", flag, err)
-	}
-	return st, nil
+	return p.openStore(ctx, want) // each error names the URL
 }
 
 // same reports whether the second store is the store.
-func (s *second) same(store string) (bool, error) {
-	a, err := config.ParseStore(s.url)
+func (s *second) same(flag, store string) (bool, error) {
+	a, err := config.ParseStoreOf(flag, s.url)
 	if err != nil {
 		return false, err
 	}

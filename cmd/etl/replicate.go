@@ -62,7 +62,9 @@ time. 4: a file here is damaged: repair it.`,
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
-		p.store = cmp.Or(from, p.store)
+		if from != "" {
+			p.store, p.storeFlag = from, "from-store"
+		}
 		if to.url == "" {
 			return fault.Hint(fault.Errorf(fault.Usage, "replicate: where to?"), "give --to URL, or write `replica: URL` into etl.yaml")
 		}

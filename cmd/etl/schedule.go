@@ -30,7 +30,8 @@ type nightly struct {
 	engine
 	notices
 	cacheFlags
-	cron, listen string
+	cron         nights
+	listen       string
 	attempts     count
 	backoff      wait
 	maxAge       wait
@@ -69,10 +70,20 @@ func (n *notices) urls(p *places) (heartbeat, webhook *notify.URL, err error) {
 	return heartbeat, webhook, fault.Wrap(fault.Usage, err)
 }
 
+// nights is a flag of a cron expression.
+type nights struct{ schedule.Cron }
+
+func (n *nights) Type() string { return "EXPRESSION" }
+func (n *nights) Set(v string) (err error) {
+	n.Cron, err = schedule.ParseCron(v)
+	return err
+}
+
 // addClock adds the flags of schedule that are settings.
 func (c *nightly) addClock(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.cron, "cron", "0 2 * * *", "when nights are due, UTC: `EXPRESSION` of minute hour day month weekday")
+	_ = c.cron.Set("0 2 * * *")
+	f.Var(&c.cron, "cron", "when nights are due, UTC: `EXPRESSION` of minute hour day month weekday")
 	f.StringVar(&c.listen, "listen", "127.0.0.1:9464", "`ADDRESS` of /metrics, /healthz and /livez; off for none")
 }
 
@@ -143,10 +154,6 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	if cmd.Flags().Changed("older-than") && !c.prune || cmd.Flags().Changed("max-rows") && !c.prune {
 		return fault.Errorf(fault.Usage, "--older-than and --max-rows belong to --prune")
 	}
-	cron, err := schedule.ParseCron(c.cron)
-	if err != nil {
-		return fmt.Errorf("--cron: %w", err)
-	}
 	heartbeat, webhook, err := c.urls(&c.places)
 	if err != nil {
 		return err
@@ -167,7 +174,7 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	metrics.expect(steps)
 	lines := &jobs.NightLog{Open: c.opener(a), Warn: func(format string, args ...any) { a.warn(fmt.Sprintf(format, args...)) }}
 	s, err := schedule.New(schedule.Options{
-		Cron: cron, Steps: steps, Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),
+		Cron: c.cron.Cron, Steps: steps, Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),
 		History: func(ctx context.Context, due time.Time) (schedule.History, error) {
 			h, err := lines.History(ctx, due)
 			metrics.remember(h.Success)
