@@ -36,7 +36,9 @@ func ArchiveStep(open Opener, o ArchiveOptions) schedule.Step {
 			return failedStep(ctx, err)
 		}
 		defer done()
-		plan, err := PlanArchive(ctx, env, o)
+		planning, end := untilStopped(ctx, env.Stop)
+		plan, err := PlanArchive(planning, env, o)
+		end()
 		if err != nil {
 			return failedStep(ctx, err)
 		}
@@ -151,7 +153,9 @@ func PruneStep(open Opener, o PruneOptions) schedule.Step {
 			return failedStep(ctx, err)
 		}
 		defer done()
-		plan, err := PlanPrune(ctx, env, o)
+		planning, end := untilStopped(ctx, env.Stop)
+		plan, err := PlanPrune(planning, env, o)
+		end()
 		if err != nil {
 			return failedStep(ctx, err)
 		}
@@ -189,7 +193,8 @@ func failedStep(ctx context.Context, err error) schedule.Outcome {
 	return schedule.OutcomeOf(fault.ExitCode(err), err)
 }
 
-// untilStopped is a context that ends with stop, for jobs that change nothing.
+// untilStopped is a context that ends with stop, for jobs that change nothing, and for
+// the plans of the others.
 func untilStopped(ctx context.Context, stop <-chan struct{}) (_ context.Context, end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var g errgroup.Group
@@ -230,6 +235,8 @@ func (l *NightLog) History(ctx context.Context, due time.Time) (h schedule.Histo
 	if !ok {
 		return h, fault.Errorf(fault.NotExist, "there is no log of runs")
 	}
+	ctx, end := untilStopped(ctx, env.Stop)
+	defer end()
 	runs, err := log.Runs(ctx)
 	if err != nil {
 		return h, err

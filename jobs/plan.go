@@ -173,6 +173,12 @@ func PlanArchive(ctx context.Context, env Env, o ArchiveOptions) (*ArchivePlan, 
 	if part, ok := env.Source.(source.Partial); ok {
 		p.part = part
 		if err := p.span(ctx, &o); err != nil {
+			// Where no point is chosen, that is why there are no rows.
+			if all, _, perr := env.Source.Points(ctx); perr == nil {
+				if _, ferr := o.Points.filter(ctx, env.Source, all); ferr != nil {
+					return nil, ferr
+				}
+			}
 			return nil, err
 		}
 	}
@@ -237,8 +243,18 @@ func (p *ArchivePlan) span(ctx context.Context, o *ArchiveOptions) error {
 		return fault.Errorf(fault.Usage, "%s: files of history do not say what else there was; backfill or rearchive them, without --replace", o.Mode)
 	}
 	held, err := p.part.Span(ctx)
-	if err != nil || o.Days != (utc.Days{}) {
+	if err != nil {
 		return err
+	}
+	if o.Days != (utc.Days{}) {
+		if held.Intersect(o.Days).Empty() {
+			of := "none that can be archived"
+			if !held.Empty() {
+				of = "those of " + held.String()
+			}
+			return fault.Hint(fault.Errorf(fault.Invalid, "the input holds no rows of %s, only %s", o.Days, of), "give another range, or none: then it is that of the input")
+		}
+		return nil
 	}
 	o.Days = held.Intersect(utc.Days{From: source.Earliest, To: firstIncomplete(p.now, o.Grace)})
 	if o.Days.Empty() {

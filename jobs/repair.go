@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -161,6 +162,15 @@ func PlanRepair(ctx context.Context, env Env, o RepairOptions) (*RepairPlan, err
 	if err != nil {
 		return nil, err
 	}
+	var seen atomic.Bool
+	every := chosen
+	chosen = func(id int32, name string) bool {
+		ok := every(id, name)
+		if ok {
+			seen.Store(true)
+		}
+		return ok
+	}
 	months, err := p.span(ctx, env, now)
 	if err != nil {
 		return nil, err
@@ -178,6 +188,11 @@ func PlanRepair(ctx context.Context, env Env, o RepairOptions) (*RepairPlan, err
 		p.months = append(p.months, r)
 		p.Months++
 		prog.MonthsDone++
+	}
+	if !seen.Load() && len(p.Blocked) == 0 { // what can not be read may have been it
+		if err := o.Points.Known(ctx, env); err != nil {
+			return nil, err
+		}
 	}
 	return p, p.rejects(ctx, env)
 }

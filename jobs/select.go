@@ -10,6 +10,7 @@ import (
 	"etl/internal/fault"
 	"etl/internal/sample"
 	"etl/internal/source"
+	"etl/manifests"
 )
 
 // Points chooses points by name. The zero value chooses all.
@@ -41,6 +42,43 @@ func (p Points) Matcher() func(name string) bool {
 	return func(name string) bool {
 		return len(res) == 0 || slices.ContainsFunc(res, func(re *regexp.Regexp) bool { return re.MatchString(name) })
 	}
+}
+
+// Known is the Usage error of a choice of which neither the catalog of the cold tier,
+// nor Env.Source where there is one, knows a point. Jobs that go by the names in
+// manifests, where a point may have one that it has no more, call it when no manifest
+// named a chosen point. Group is not looked at.
+func (p Points) Known(ctx context.Context, env Env) error {
+	if len(p.Globs) == 0 {
+		return nil
+	}
+	names := make(map[int32]string)
+	catalog, _, err := manifests.LoadPoints(ctx, env.Store)
+	switch {
+	case err == nil:
+		for _, pt := range catalog.Points {
+			names[pt.ID] = pt.Name
+		}
+	case !fault.Is(err, fault.Corrupt) && !fault.Is(err, fault.Invalid): // what is damaged names none
+		return err
+	}
+	if env.Source != nil {
+		all, _, err := env.Source.Points(ctx)
+		if err != nil {
+			return err
+		}
+		for _, pt := range all {
+			if pt.Name != "" {
+				names[pt.ID] = pt.Name
+			}
+		}
+	}
+	var all []sample.Point
+	for id, name := range names {
+		all = append(all, sample.Point{ID: id, Name: name})
+	}
+	_, err = Points{Globs: p.Globs}.filter(ctx, nil, all)
+	return err
 }
 
 // filter returns the chosen ones of all points, in their order. Choosing none

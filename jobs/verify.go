@@ -111,7 +111,7 @@ const (
 //	foreign         an object among the month files that is none
 //	version         the store names versions otherwise than the manifest does
 //	reject, points  a file of rejected rows, or the catalog, is damaged
-//	empty           nothing was ever archived
+//	empty           nothing was ever archived, or nothing of the days and points chosen
 //	source-missing  the source has rows that the archive lacks
 //	source-differs  the source has other rows than the archive
 //	waiting         the same, on days that the next archive takes anyway
@@ -189,6 +189,7 @@ type verifier struct {
 	report VerifyReport
 	prog   Progress
 	broken []broken
+	looked bool // at a chosen point that has a chosen day archived
 }
 
 // broken are (point, day)s that are not whole, whatever the ledger says of them.
@@ -329,7 +330,32 @@ func (v *verifier) all(ctx context.Context) error {
 			return err
 		}
 	}
-	return v.others(ctx)
+	if err := v.others(ctx); err != nil {
+		return err
+	}
+	return v.nothing(ctx)
+}
+
+// nothing finds that there was nothing to look at among the days and points that were
+// chosen, most likely by a mistake: that no error was found would say nothing. What was
+// damaged may have been it.
+func (v *verifier) nothing(ctx context.Context) error {
+	if v.looked || len(v.report.Findings) > 0 || v.opts.Days == (utc.Days{}) && v.opts.Points.All() {
+		return nil
+	}
+	if err := v.opts.Points.Known(ctx, v.env); err != nil {
+		return err
+	}
+	what := "nothing is archived"
+	if !v.opts.Points.All() {
+		what += " of the points that were chosen"
+	}
+	if v.opts.Days != (utc.Days{}) {
+		what += fmt.Sprintf(" in %s", v.opts.Days)
+	}
+	v.find(Finding{Severity: Notice, Code: "empty", Text: what + ": nothing was verified",
+		Remedy: "are the days and the points those that were meant? `etl points` lists what is archived of each point"})
+	return nil
 }
 
 // inSample chooses, by the hash of its name, whether an object is looked at on a
@@ -401,6 +427,7 @@ func (v *verifier) month(ctx context.Context, m utc.Month) error {
 			continue
 		}
 		v.report.Points++
+		v.looked = v.looked || v.opts.Days == (utc.Days{}) || e.Days.Archived()&utc.SetOf(m, v.opts.Days) != 0
 		if e.Path == "" {
 			continue
 		}

@@ -91,7 +91,6 @@ func (a *app) archiveCommand(cmd *cobra.Command, mode jobs.Mode) *cobra.Command 
 	c.addNoState(cmd)
 	c.span.add(cmd)
 	c.engine.add(cmd)
-	cmd.Annotations = map[string]string{finishes: "yes"}
 	addPoints(cmd, &c.opts.Points)
 	f := cmd.Flags()
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and do nothing")
@@ -169,6 +168,9 @@ func (a *app) runArchive(ctx context.Context, cmd *cobra.Command, c *archiving, 
 		fmt.Fprintf(a.stderr, "etl: %s archived samples are no longer in the source and will be removed from the archive\n", humanize.Comma(plan.AtRisk))
 	}
 	if env.Store, err = c.openStore(ctx, created); err != nil {
+		return err
+	}
+	if ctx, err = a.finishing(); err != nil {
 		return err
 	}
 	var stop func()

@@ -44,15 +44,12 @@ func (h *history) checkInput(opts *jobs.ArchiveOptions) error {
 }
 
 // stage stages the files and makes them the source of env, the database being
-// the authority for points. The first interrupt ends it: nothing is written yet.
+// the authority for points.
 func (h *history) stage(ctx context.Context, a *app, env *jobs.Env, c *archiving, mode jobs.Mode) (*files.Source, error) {
 	paths, err := files.Expand(h.input)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(a.stop, cancel)()
 	show, clear := a.watchStaging(string(mode))
 	defer clear()
 	o := files.Options{Unknown: files.Create, Ignore: h.ignore, Dir: h.workDir, Memory: int64(c.memory) / 2, Now: env.Now, Progress: show}

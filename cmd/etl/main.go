@@ -55,9 +55,9 @@ func ownInterrupts() (interrupts <-chan os.Signal, giveBack func()) {
 // app is what the commands share.
 type app struct {
 	getenv func(string) string
-	// stop ends at the first interrupt: jobs that write finish what is in
-	// flight, the others end.
-	stop           context.Context
+	// stop ends at the first interrupt, and so does the context of each command;
+	// whole ends at the second. See finishing.
+	stop, whole    context.Context
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	json           bool
@@ -79,11 +79,6 @@ type app struct {
 	// code is the exit code of a command that ran to its end.
 	code int
 }
-
-// finishes marks, among the annotations of a command, one that finishes what is
-// in flight when it is interrupted. The others change nothing, or nothing that
-// could be left half done, and end at once.
-const finishes = "finishes"
 
 // run is the whole program: it returns the exit code. The end of stop asks it
 // to stop in good order, the end of ctx to stop at once.
@@ -115,17 +110,36 @@ func run(ctx, stop context.Context, args []string, getenv func(string) string, s
 	return fault.Worse(a.code, fault.ExitCode(err))
 }
 
-// onInterrupt arranges what the first interrupt does to cmd.
-func (a *app) onInterrupt(cmd *cobra.Command, _ []string) {
-	if cmd.Annotations[finishes] == "" {
-		ctx, cancel := context.WithCancel(cmd.Context())
-		context.AfterFunc(a.stop, cancel)
-		cmd.SetContext(ctx)
-	} else if !a.nested {
+// onInterrupt lets the first interrupt end the context of cmd: most commands change
+// nothing that could be left half done, nor do the others while they connect, list and
+// plan.
+func (a *app) onInterrupt(cmd *cobra.Command) {
+	a.whole = cmd.Context()
+	ctx, cancel := a.untilStop(a.whole)
+	cmd.SetContext(ctx)
+	context.AfterFunc(a.whole, cancel)
+}
+
+// untilStop is a context that ends with the first interrupt, too.
+func (a *app) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(a.stop, cancel)
+	return ctx, cancel
+}
+
+// finishing is the context for a job that writes. From here on the first interrupt
+// only asks to stop, through Env.Stop: what is in flight is finished and committed. One
+// that came before is the error, and nothing is begun.
+func (a *app) finishing() (context.Context, error) {
+	if err := a.stop.Err(); err != nil {
+		return nil, err
+	}
+	if !a.nested {
 		context.AfterFunc(a.stop, func() {
 			fmt.Fprintln(a.stderr, "\netl: stopping: what is in flight is being finished and committed; press Ctrl-C again to stop at once")
 		})
 	}
+	return a.whole, nil
 }
 
 // oneLine is a message as the terminal may see it: what it quotes of names and
@@ -191,16 +205,19 @@ Exit codes: 0 ok · 1 error · 2 usage · 3 findings, or a part failed · 4 corr
 				}
 			}
 		}
+		if fault.HintOf(err) != "" {
+			return fault.Wrap(fault.Usage, err)
+		}
 		return fault.Hint(fault.Wrap(fault.Usage, err), "`%s --help` lists the flags", cmd.CommandPath())
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output instead of a table")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no log, only warnings, errors and the result")
 	root.PersistentFlags().BoolVar(&a.timings, "timings", false, "print where the time went, on standard error; with --json as its field timings")
-	root.PersistentPreRun = func(cmd *cobra.Command, args []string) {
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
 		if a.timings {
 			a.rec = timing.New()
 		}
-		a.onInterrupt(cmd, args)
+		a.onInterrupt(cmd)
 	}
 	root.AddCommand(
 		a.migrate(),

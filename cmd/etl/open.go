@@ -34,6 +34,8 @@ type opened struct {
 	early  bool
 	client *cloudflare.Client // nil until it is needed
 	bucket object.Store       // nil until it is needed
+	// storeFlag names the store in messages, "" for store: a copy has a flag of its own.
+	storeFlag string
 	// repeated counts requests to a bucket; D1's are in its usage.
 	repeated fault.Counter
 }
@@ -165,7 +167,8 @@ func (p *places) openStore(ctx context.Context, want presence) (object.Store, er
 		return nil, p.none("store", "no store: where is the cold tier?",
 			"give --store r2://BUCKET or file:DIR, set ETL_STORE, or write `store: file:DIR` into etl.yaml; --wrangler wrangler.jsonc takes a Worker's; `etl demo` makes one to try")
 	}
-	u, err := config.ParseStore(p.store)
+	flag := cmp.Or(p.storeFlag, "store")
+	u, err := config.ParseStoreOf(flag, p.store)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +181,7 @@ func (p *places) openStore(ctx context.Context, want presence) (object.Store, er
 	if _, err := os.Stat(u.Path); errors.Is(err, fs.ErrNotExist) {
 		switch want {
 		case needed:
-			return nil, fault.Hint(fault.Errorf(fault.NotExist, "--store %s: there is no folder %s", p.store, u.Path),
+			return nil, fault.Hint(fault.Errorf(fault.NotExist, "--%s %s: there is no folder %s", flag, p.store, u.Path),
 				"is the path right, and the disk mounted? The first `etl archive` or `etl backfill` makes the folder")
 		case perhaps:
 			return noStore{}, nil
@@ -186,7 +189,7 @@ func (p *places) openStore(ctx context.Context, want presence) (object.Store, er
 	}
 	s, err := dir.Open(u.Path)
 	if err != nil && fault.HintOf(err) == "" {
-		err = fault.Hint(err, "--store file:DIR names a folder, or one that can be made")
+		err = fault.Hint(err, "--%s file:DIR names a folder, or one that can be made", flag)
 	}
 	if err != nil {
 		return nil, err

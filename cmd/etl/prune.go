@@ -52,7 +52,6 @@ Exit 3: a marked day differs from its month file. 4: a month file is damaged.`,
   etl prune --yes                           # in cron, after etl archive and etl verify
   etl prune --older-than 60d --points 'Building1.*'
   etl prune --max-rows 10000000 --yes       # a part of it, the rest another night`,
-		Annotations: map[string]string{finishes: "yes"},
 	}
 	c.addSource(cmd)
 	c.addStore(cmd)
@@ -105,6 +104,9 @@ func (a *app) runPrune(ctx context.Context, cmd *cobra.Command, c *pruning) erro
 		if err := a.askPrune(c, plan); err != nil {
 			return err
 		}
+	}
+	if ctx, err = a.finishing(); err != nil {
+		return err
 	}
 	var stop func()
 	env.Notify, stop = a.watch("prune")

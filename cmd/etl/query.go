@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -85,7 +86,7 @@ the other formats hold all of them, however many.`,
 		if list {
 			return a.listQueries(args)
 		}
-		text, err := a.statement(args, file)
+		text, err := a.statement(cmd.Context(), args, file)
 		if err != nil {
 			return err
 		}
@@ -123,7 +124,7 @@ the other formats hold all of them, however many.`,
 }
 
 // statement is the text of the query: the argument, a file, or standard input.
-func (a *app) statement(args []string, file string) (string, error) {
+func (a *app) statement(ctx context.Context, args []string, file string) (string, error) {
 	const hint = "give one SELECT in quotes, @NAME of a named query (`etl query --list`), -f FILE, or SQL on standard input"
 	read := func(r io.Reader, name string) (string, error) {
 		const most = 1 << 20
@@ -143,7 +144,7 @@ func (a *app) statement(args []string, file string) (string, error) {
 	case len(args) == 1:
 		text = args[0]
 	case file == "-":
-		text, err = read(a.stdin, "standard input")
+		text, err = read(a.input(ctx), "standard input")
 	case file != "":
 		var f *os.File
 		if f, err = os.Open(file); err != nil {
@@ -153,12 +154,24 @@ func (a *app) statement(args []string, file string) (string, error) {
 		text, err = read(f, file)
 	case isTerminal(a.stdin):
 	default:
-		text, err = read(a.stdin, "standard input")
+		text, err = read(a.input(ctx), "standard input")
 	}
 	if err == nil && strings.TrimSpace(text) == "" {
 		err = fault.Hint(fault.Errorf(fault.Usage, "there is no SQL"), hint)
 	}
 	return text, err
+}
+
+// input is standard input until ctx ends: no signal ends the read of a terminal, or of a
+// pipe into which nobody writes.
+func (a *app) input(ctx context.Context) io.Reader {
+	r, w := io.Pipe()
+	go func() { // ends with the input, or with the process
+		_, err := io.Copy(w, a.stdin)
+		w.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	return r
 }
 
 func wrapf(err error, format string, a ...any) error {
@@ -728,7 +741,11 @@ func intoFile(flag, name string, write func(io.Writer) error) (err error) {
 		if e := new(fs.PathError); errors.As(err, &e) {
 			err = e.Err // the path is that of the temporary file
 		}
-		return fault.Hint(fault.Errorf(fault.Unavailable, "%s %s: %w", flag, name, err), "is the folder there, and may you write to it?")
+		err = fault.Errorf(fault.Unavailable, "%s %s: %w", flag, name, err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			return fault.Hint(err, "free space on the disk, or raise the quota, or name a file on another one")
+		}
+		return fault.Hint(err, "is the folder there, and may you write to it?")
 	}
 	st, err := os.Stat(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -744,6 +761,9 @@ func intoFile(flag, name string, write func(io.Writer) error) (err error) {
 		}
 		if err := write(f); err != nil {
 			f.Close()
+			if e := new(fs.PathError); errors.As(err, &e) && e.Path == name {
+				return bad(err) // a full disk
+			}
 			return err
 		}
 		return f.Close()

@@ -60,7 +60,6 @@ person has to look first; the rest was mended.`,
 	f.BoolVar(&dryRun, "dry-run", false, "print the plan and do nothing")
 	f.BoolVar(&without, "without-source", false, "do not ask the source, even if one is set")
 	f.BoolVar(&o.Engine.Adopt, "adopt", false, "repair a cold tier that another source began")
-	cmd.Annotations = map[string]string{finishes: "yes"}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
@@ -101,6 +100,10 @@ person has to look first; the rest was mended.`,
 		}
 		if !a.json && !plan.Empty() {
 			printRepairPlan(a.stdout, plan)
+		}
+		if ctx, err = a.finishing(); err != nil {
+			stop()
+			return err
 		}
 		r, err := plan.Run(ctx, env)
 		stop()

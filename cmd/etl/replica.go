@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,24 +43,20 @@ func (s *second) open(ctx context.Context, p *places, flag string, want presence
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--%s %s: of replica-access-key-id and replica-secret-access-key one is set, and one is not", flag, s.url),
 			"set both (ETL_REPLICA_ACCESS_KEY_ID and ETL_REPLICA_SECRET_ACCESS_KEY), or neither: then the store's own keys are used")
 	}
-	how, err := s.overlaps(p.store)
+	how, err := s.overlaps(flag, p.store)
 	switch {
 	case err != nil:
 		return nil, err
 	case how == theStore || how != "" && flag == "to": // what is there already may mend
 		return nil, fault.Hint(fault.Errorf(fault.Usage, "--%s %s: that is %s", flag, s.url, how), "name a place beside %s", p.store)
 	}
-	store, bucket, keys := p.store, p.bucket, p.remote
-	defer func() { p.store, p.bucket, p.remote = store, bucket, keys }()
-	p.store, p.bucket, p.region = s.url, nil, cmp.Or(s.region, p.region)
+	store, was, bucket, keys := p.store, p.storeFlag, p.bucket, p.remote
+	defer func() { p.store, p.storeFlag, p.bucket, p.remote = store, was, bucket, keys }()
+	p.store, p.storeFlag, p.bucket, p.region = s.url, flag, nil, cmp.Or(s.region, p.region)
 	if s.key != "" {
 		p.key, p.secret, p.session = s.key, s.secret, s.session
 	}
-	st, err := p.openStore(ctx, want)
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", flag, err)
-	}
-	return st, nil
+	return p.openStore(ctx, want) // each error names the URL
 }
 
 // How a second store and the store overlap.
@@ -74,8 +69,8 @@ const (
 // overlaps says how the folders of the second store and of the store overlap, ""
 // if they do not. Prefixes of a bucket are only ever the same: there is no folder
 // to be removed with all that is in it.
-func (s *second) overlaps(store string) (how string, err error) {
-	a, err := config.ParseStore(s.url)
+func (s *second) overlaps(flag, store string) (how string, err error) {
+	a, err := config.ParseStoreOf(flag, s.url)
 	if err != nil {
 		return "", err
 	}

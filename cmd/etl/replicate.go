@@ -58,12 +58,13 @@ time. 4: a file here is damaged: repair it.`,
 	f.Var(&workers, "workers", "files at a time")
 	f.Lookup("workers").DefValue = "4, for r2: and s3: 32"
 	f.Var(&memory, "memory", "memory to stay within; half of it is for files in flight")
-	cmd.Annotations = map[string]string{finishes: "yes"}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := p.resolve(a, cmd); err != nil {
 			return err
 		}
-		p.store = cmp.Or(from, p.store)
+		if from != "" {
+			p.store, p.storeFlag = from, "from-store"
+		}
 		if to.url == "" {
 			return fault.Hint(fault.Errorf(fault.Usage, "replicate: where to?"), "give --to URL, or write `replica: URL` into etl.yaml")
 		}
@@ -101,6 +102,9 @@ time. 4: a file here is damaged: repair it.`,
 			return err
 		}
 		plan.To(dest)
+		if ctx, err = a.finishing(); err != nil {
+			return err
+		}
 		var stop func()
 		env.Notify, stop = a.watch("replicate")
 		r, err := plan.Run(ctx, env)

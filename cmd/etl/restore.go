@@ -65,7 +65,6 @@ it comes from D1's Time Travel alone; the plan says since when.`,
   etl restore --from 2024-01-05 --to 2024-02-01 --points 'Building1.*'
   etl restore --day 2024-01-05 --overwrite             # the archive is right, D1 is not
   etl restore --month 2024-01 --to-file january.sqlite # a slice to take home`,
-		Annotations: map[string]string{finishes: "yes"},
 	}
 	c.addSource(cmd)
 	c.addStore(cmd)
@@ -143,6 +142,9 @@ func (a *app) runRestore(ctx context.Context, cmd *cobra.Command, c *restoring) 
 	}
 	if !a.json && !a.quiet {
 		printColdEnd(a.stderr, c, plan)
+	}
+	if ctx, err = a.finishing(); err != nil {
+		return err
 	}
 	var stop func()
 	env.Notify, stop = a.watch("restore")

@@ -30,7 +30,8 @@ type nightly struct {
 	engine
 	notices
 	cacheFlags
-	cron, listen string
+	cron         nights
+	listen       string
 	attempts     count
 	backoff      wait
 	maxAge       wait
@@ -69,10 +70,20 @@ func (n *notices) urls(p *places) (heartbeat, webhook *notify.URL, err error) {
 	return heartbeat, webhook, fault.Wrap(fault.Usage, err)
 }
 
+// nights is a flag of a cron expression.
+type nights struct{ schedule.Cron }
+
+func (n *nights) Type() string { return "EXPRESSION" }
+func (n *nights) Set(v string) (err error) {
+	n.Cron, err = schedule.ParseCron(v)
+	return err
+}
+
 // addClock adds the flags of schedule that are settings.
 func (c *nightly) addClock(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.cron, "cron", "0 2 * * *", "when nights are due, UTC: `EXPRESSION` of minute hour day month weekday")
+	_ = c.cron.Set("0 2 * * *")
+	f.Var(&c.cron, "cron", "when nights are due, UTC: `EXPRESSION` of minute hour day month weekday")
 	f.StringVar(&c.listen, "listen", "127.0.0.1:9464", "`ADDRESS` of /metrics, /healthz and /livez; off for none")
 }
 
@@ -106,7 +117,6 @@ Kubernetes, CI and alerts.
   etl schedule --dry-run                         # when, what, and would it run at once?
   etl schedule --once --json                     # for a timer, a CronJob, CI
   curl -s localhost:9464/healthz`,
-		Annotations: map[string]string{finishes: "yes"},
 	}
 	c.addSource(cmd)
 	c.addStore(cmd)
@@ -144,10 +154,6 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	if cmd.Flags().Changed("older-than") && !c.prune || cmd.Flags().Changed("max-rows") && !c.prune {
 		return fault.Errorf(fault.Usage, "--older-than and --max-rows belong to --prune")
 	}
-	cron, err := schedule.ParseCron(c.cron)
-	if err != nil {
-		return fmt.Errorf("--cron: %w", err)
-	}
 	heartbeat, webhook, err := c.urls(&c.places)
 	if err != nil {
 		return err
@@ -168,7 +174,7 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	metrics.expect(steps)
 	lines := &jobs.NightLog{Open: c.opener(a), Warn: func(format string, args ...any) { a.warn(fmt.Sprintf(format, args...)) }}
 	s, err := schedule.New(schedule.Options{
-		Cron: cron, Steps: steps, Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),
+		Cron: c.cron.Cron, Steps: steps, Attempts: int(c.attempts), Backoff: time.Duration(c.backoff), Now: c.clock(),
 		History: func(ctx context.Context, due time.Time) (schedule.History, error) {
 			h, err := lines.History(ctx, due)
 			metrics.remember(h.Success)
@@ -184,13 +190,20 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 			log(e)
 		},
 	}, a.stop.Done())
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case c.dryRun:
+	}
+	if c.dryRun {
 		p := s.Plan(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		return a.print(p, func(w io.Writer) { printSchedule(w, p) })
-	case c.once:
+	}
+	if ctx, err = a.finishing(); err != nil {
+		return err
+	}
+	if c.once {
 		r := s.Once(ctx)
 		a.code = r.Code
 		return a.print(r, func(w io.Writer) { printNight(w, r) })
@@ -207,7 +220,8 @@ func (a *app) runSchedule(ctx context.Context, cmd *cobra.Command, c *nightly) e
 	return err
 }
 
-// opener opens the places for each step anew.
+// opener opens the places for each step anew. Nothing is in flight then, so that the
+// first interrupt ends it.
 func (c *nightly) opener(a *app) jobs.Opener {
 	return func(ctx context.Context, step string) (jobs.Env, func(), error) {
 		need := access{source: true, store: needed, readers: int(c.extract) + 2}
@@ -217,6 +231,8 @@ func (c *nightly) opener(a *app) jobs.Opener {
 		case jobs.NightCommand:
 			need.store = perhaps
 		}
+		ctx, end := a.untilStop(ctx)
+		defer end()
 		env, done, err := c.open(ctx, a, need)
 		if err != nil || step == jobs.NightCommand {
 			return env, done, err
@@ -271,12 +287,15 @@ func (c *nightly) reader(a *app, open jobs.Opener, workers int) jobs.AuditOpener
 			done()
 			return env, nil, nil, err
 		}
+		ctx, end := a.untilStop(ctx) // an audit changes nothing
 		l, err := lake.Open(ctx, o)
 		if err != nil {
+			end()
 			done()
 			return env, nil, nil, err
 		}
 		return env, l, func() {
+			defer end()
 			if err := l.Close(); err != nil {
 				a.warn(err.Error())
 			}

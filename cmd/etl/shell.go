@@ -66,7 +66,7 @@ is the worst.`,
 			return sh.interact(cmd.Context())
 		}
 		sh.answer.timer = off
-		return sh.script(cmd.Context(), a.stdin, "", 0)
+		return sh.script(cmd.Context(), a.input(cmd.Context()), "", 0)
 	}
 	return cmd
 }

@@ -46,8 +46,8 @@ months and points leaves one, which etl status reads (not with --no-state, nor i
 What does not fit together is read again before it is a finding, so a running
 archive raises no alarm. A file newer than its manifest is "info" for an hour.
 
-Exit 0: whole. 3: something to look at, no archived sample is lost. 4: archived
-samples can not be read.`,
+Exit 0: whole. 3: something to look at, no archived sample is lost, or nothing is
+archived of the days and points that were chosen. 4: archived samples can not be read.`,
 		Example: `  etl verify                                        # each night, after archive
   etl verify --deep --sample 4%                     # and every byte within 25 days
   etl verify --deep --month 2024-01
@@ -160,6 +160,9 @@ func printVerify(w io.Writer, r jobs.VerifyReport, finished bool) {
 	}
 	if !finished {
 		fmt.Fprintln(w, "it could not be carried out to its end; until then it found:")
+	} else if len(r.Findings) == 0 && r.Months == 0 {
+		fmt.Fprintln(w, "nothing is archived yet: nothing was verified")
+		return
 	} else if len(r.Findings) == 0 {
 		fmt.Fprintln(w, "whole: no findings")
 		return

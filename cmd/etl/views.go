@@ -233,6 +233,11 @@ func loadViews(ctx context.Context, env jobs.Env, days utc.Days, sel jobs.Points
 			v.bytes += e.Bytes
 		}
 	}
+	if len(all) == 0 {
+		if err := sel.Known(ctx, env); err != nil {
+			return nil, err
+		}
+	}
 	group := func(cs []chosen) (groups []fileGroup) {
 		at := make(map[chosen]int)
 		for _, c := range cs {

@@ -77,13 +77,16 @@ func ParseSource(text string) (Source, error) {
 // ParseStore parses file:DIR, r2://BUCKET[/PREFIX][?jurisdiction=…&endpoint=…] or
 // s3://BUCKET[/PREFIX]?endpoint=…&region=…[&path-style=…]. A prefix is taken as it
 // is written, without any decoding. Errors are of kind Usage.
-func ParseStore(text string) (Store, error) {
+func ParseStore(text string) (Store, error) { return ParseStoreOf("store", text) }
+
+// ParseStoreOf is ParseStore of what another flag names.
+func ParseStoreOf(flag, text string) (Store, error) {
 	bad := func(format string, a ...any) (Store, error) {
-		return Store{}, fault.Errorf(fault.Usage, "--store %s: %w", shown(text), fmt.Errorf(format, a...))
+		return Store{}, fault.Errorf(fault.Usage, "--%s %s: %w", flag, shown(text), fmt.Errorf(format, a...))
 	}
 	scheme, rest, ok := strings.Cut(text, ":")
 	if !ok || rest == "" {
-		return Store{}, fault.Errorf(fault.Usage, "--store %s: want a scheme and a place, like file:archive or r2://BUCKET", shown(text))
+		return Store{}, fault.Errorf(fault.Usage, "--%s %s: want a scheme and a place, like file:archive or r2://BUCKET", flag, shown(text))
 	}
 	s := Store{Kind: scheme}
 	var known []string

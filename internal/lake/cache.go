@@ -110,7 +110,11 @@ func OpenCache(dir string, size int64) (*Cache, error) {
 	}
 	c := &Cache{root: dir, dir: filepath.Join(abs, layout), size: size, now: time.Now}
 	for _, d := range []string{filesDir, verifiedDir, catalogDir, pinsDir} {
-		if err := os.MkdirAll(filepath.Join(c.dir, d), 0o700); err != nil {
+		err := os.MkdirAll(filepath.Join(c.dir, d), 0o700)
+		if errors.Is(err, fs.ErrNotExist) { // below /proc, where nothing can be made
+			return nil, fault.Hint(fault.Errorf(fault.Usage, "open the cache %s: %w", dir, err), "no folder can be made there: name another one with --cache DIR")
+		}
+		if err != nil {
 			return nil, c.fail("open", err)
 		}
 	}

@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"etl/internal/fault"
 	"etl/internal/object/dir"
+	"etl/internal/utc"
 	"etl/manifests"
 )
 
@@ -177,4 +181,50 @@ func TestKindOfObject(t *testing.T) {
 	}
 	mustFetch(t, p, s, files[3:])
 	wantSound(t, p.cache)
+}
+
+// TestUnreadableObject: a month file that may not be read is the store's, not the cache's.
+func TestUnreadableObject(t *testing.T) {
+	folder := t.TempDir()
+	s, err := dir.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	e := putFile(t, s, january, 1, 100, 0)
+	putManifest(t, s, january, []manifests.Entry{e})
+	root := t.TempDir()
+	p := pinned(t, openCache(t, root, large))
+	object := filepath.Join(folder, string(e.Path))
+	if err := os.Chmod(object, 0); err != nil {
+		t.Fatal(err)
+	}
+	file := filesOf(january, []manifests.Entry{e})[0]
+	f := &fetch{pins: p, cache: p.cache, store: s, linker: s, manifests: map[utc.Month]*manifests.Manifest{}}
+	done := make(chan error, 1)
+	go func() {
+		if os.Geteuid() == 0 { // whom no mode keeps out: a thread, which ends with the goroutine, becomes somebody else
+			const nobody = 65534
+			runtime.LockOSThread()
+			err := filepath.WalkDir(filepath.Dir(folder), func(path string, _ os.DirEntry, err error) error {
+				if err == nil {
+					err = os.Lchown(path, nobody, nobody)
+				}
+				return err
+			})
+			if err == nil {
+				err = unix.Setfsuid(nobody)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		_, err := f.one(t.Context(), &file)
+		done <- err
+	}()
+	err = <-done
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), string(e.Path)) || strings.Contains(err.Error(), "cache") || !strings.Contains(fault.HintOf(err), folder) {
+		t.Fatalf("%v of kind %s (%s)", err, fault.KindOf(err), fault.HintOf(err))
+	}
 }

@@ -1,6 +1,7 @@
 package lake
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -401,17 +402,22 @@ func (f *fetch) link(ctx context.Context, file *File) (Local, error) {
 	}
 	sum, err := hashFile(ctx, to)
 	pending := err == nil && sum != file.SHA256
+	var data []byte
 	if pending {
-		var data []byte
-		if data, err = os.ReadFile(to); err == nil {
-			if err := f.judge(ctx, file, sum, data); err != nil {
-				remove(to)
-				return Local{}, err
-			}
-			final := f.pins.path(sum)
-			err = os.Rename(to, final)
-			to = final
+		data, err = os.ReadFile(to)
+	}
+	if err != nil { // the object can not be read, which is no fault of the cache: Get says why
+		remove(to)
+		return Local{}, cmp.Or(ctx.Err(), object.ErrNoLink)
+	}
+	if pending {
+		if err := f.judge(ctx, file, sum, data); err != nil {
+			remove(to)
+			return Local{}, err
 		}
+		final := f.pins.path(sum)
+		err = os.Rename(to, final)
+		to = final
 	}
 	if err == nil {
 		err = f.cache.remember(f.pins, sum, st.stamp)

@@ -26,7 +26,7 @@ var parser = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron
 // refused, and so is @every, whose nights would depend on when it was started.
 func ParseCron(text string) (Cron, error) {
 	wrong := func(why string) error {
-		return fault.Hint(fault.Errorf(fault.Usage, "%q: %s", text, why), `five fields, in UTC: minute hour day month weekday; "0 2 * * *" is every night at 02:00`)
+		return fault.Hint(fault.Errorf(fault.Usage, "%q: %s", text, why), `five fields, in UTC: minute hour day month weekday (six begin with the second); "0 2 * * *" is every night at 02:00`)
 	}
 	text = strings.TrimSpace(text)
 	switch {
