@@ -35,7 +35,9 @@ type VerifyOptions struct {
 	// month, samples per day, hash of the rows.
 	Deep bool
 	// Against compares with Env.Source on Days, by default those of the hot window.
-	Against Against
+	Against   Against
+	Grace     time.Duration // as archive has it, default 1 h
+	HotWindow int           // likewise, in days, default 35
 	// Sample is how many percent of the month files Deep and Against look at; 0
 	// and 100 are all. See inSample.
 	Sample int
@@ -61,6 +63,12 @@ const (
 )
 
 func (o *VerifyOptions) defaults() {
+	if o.Grace == 0 {
+		o.Grace = Grace
+	}
+	if o.HotWindow == 0 {
+		o.HotWindow = HotWindow
+	}
 	if o.Workers == 0 {
 		o.Workers = 4
 	}

@@ -62,7 +62,7 @@ func (v *verifier) hot(ctx context.Context) (*hotTier, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hotTier{names: make(map[int32]string, len(chosen)), window: hotDays(clock(info.Now, v.env.Now()), ArchiveOptions{HotWindow: HotWindow, Grace: Grace})}
+	h := &hotTier{names: make(map[int32]string, len(chosen)), window: hotDays(clock(info.Now, v.env.Now()), ArchiveOptions{HotWindow: v.opts.HotWindow, Grace: v.opts.Grace})}
 	for _, p := range chosen {
 		h.points = append(h.points, p.ID)
 		h.names[p.ID] = p.Name

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -63,6 +64,9 @@ archived of the days and points that were chosen. 4: archived samples can not be
 	addPoints(cmd, &o.Points)
 	f := cmd.Flags()
 	f.BoolVar(&o.Deep, "deep", false, "read every byte")
+	window, grace := count(jobs.HotWindow), wait(jobs.Grace)
+	f.Var(&window, "hot-window", "of --against-source: how many days back archive looks for days missed and late rows")
+	f.Var(&grace, "grace", "of --against-source: how long after its end a day is taken to be complete")
 	f.Var(&against{&o.Against}, "against-source", "compare with the source: its `rows`, or only their counts")
 	f.Lookup("against-source").NoOptDefVal = string(jobs.AgainstRows)
 	f.Var((*percent)(&o.Sample), "sample", "of --deep and --against-source, look at this part of the month files, another one each day, like 10%")
@@ -78,6 +82,7 @@ archived of the days and points that were chosen. 4: archived samples can not be
 			workers = 32 // each waits for the network most of the time
 		}
 		o.Workers, o.ExtractWorkers = int(workers), 2
+		o.Grace, o.HotWindow = time.Duration(grace), int(window)
 		if strings.HasPrefix(p.source, "d1:") {
 			o.ExtractWorkers = 1 // D1 runs one query at a time
 		}
