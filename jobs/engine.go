@@ -35,7 +35,8 @@ type engine struct {
 	mu       sync.Mutex // guards what follows
 	report   Report
 	progress Progress
-	fatal    error // nothing more can succeed
+	warned   map[string]bool // by what was said
+	fatal    error           // nothing more can succeed
 }
 
 // Run does what the plan says. The error is nil unless the job could not begin
@@ -618,10 +619,19 @@ func (e *engine) fail(f Failure) {
 	e.env.notify(PointFailed{f})
 }
 
+// warn says something once: what is done again, because an answer was lost, says the
+// same again.
 func (e *engine) warn(format string, a ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	text := fmt.Sprintf(format, a...)
+	if e.warned[text] {
+		return
+	}
+	if e.warned == nil {
+		e.warned = map[string]bool{}
+	}
+	e.warned[text] = true
 	e.report.Warnings = append(e.report.Warnings, text)
 	e.env.notify(Warning{text})
 }
