@@ -69,7 +69,7 @@ integration: servers ## run the tests with real processes and servers: races, ki
 faults: ## archive, prune, restore, repair and replicate over the network, with every request spoilt in every way; prints how many faults were tried
 	@bash -o pipefail -c "$(GO) test -count=1 -timeout 90m -v -tags $(TAGS),integration -run '^TestIntegrationFaults$$' ./jobs -args -thorough | grep -vE '^ *(=== |--- (PASS|SKIP): .*/)'"
 
-reliability: ## run every proof at its thorough size, fuzzing included, and write what was tried into docs/reliability.md (about 25 min)
+reliability: ## run every proof at its thorough size, fuzzing included, and write what was tried into docs/reliability.md (about 45 min)
 	$(GO) run ./internal/reliability -md docs/reliability.md -fuzz '$(FUZZ)' -fuzztime 50000x
 
 live: ## try it on the Cloudflare account that the environment names (docs/operations.md); skipped where it names none
