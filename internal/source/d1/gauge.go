@@ -65,12 +65,29 @@ func (s *Source) Newest(ctx context.Context, points []int32, from, to int64, f f
 	}
 	stmt := fmt.Sprintf("SELECT j.value, (SELECT timestamp FROM timeseries WHERE point_id = j.value AND timestamp >= %d AND timestamp < %d AND %s ORDER BY timestamp DESC LIMIT 1) FROM json_each(?1) j",
 		from, to, source.HoldsSample)
-	for some := range slices.Chunk(points, s.sizes.named) {
+	return s.seeks(ctx, doing, stmt, points, 2, func(id int32, row []any) error {
+		if row[1] == nil {
+			return nil
+		}
+		ts, ok := row[1].(int64)
+		if !ok || ts < from || ts >= to {
+			return unexpected(doing, row)
+		}
+		f(id, ts)
+		return nil
+	})
+}
+
+// seeks calls f with the answer of stmt for each of the points, in their order: a row
+// that begins with the point, of so many columns. All but the first are a seek each, of
+// which a request makes 50,000.
+func (s *Source) seeks(ctx context.Context, doing, stmt string, points []int32, columns int, f func(id int32, row []any) error) error {
+	for some := range slices.Chunk(points, max(1, s.sizes.named/(columns-1))) {
 		answers, err := s.query(ctx, doing, cloudflare.Read, one(stmt, jsonIDs(some)))
 		if err != nil {
 			return err
 		}
-		if err := answers[0].check(doing, 2); err != nil {
+		if err := answers[0].check(doing, columns); err != nil {
 			return err
 		}
 		if len(answers[0].rows) != len(some) {
@@ -80,14 +97,9 @@ func (s *Source) Newest(ctx context.Context, points []int32, from, to int64, f f
 			if id, ok := row[0].(int64); !ok || id != int64(some[i]) {
 				return unexpected(doing, row)
 			}
-			if row[1] == nil {
-				continue
+			if err := f(some[i], row); err != nil {
+				return err
 			}
-			ts, ok := row[1].(int64)
-			if !ok || ts < from || ts >= to {
-				return unexpected(doing, row)
-			}
-			f(some[i], ts)
 		}
 	}
 	return nil
@@ -108,30 +120,15 @@ func (s *Source) Quality(ctx context.Context, points []int32, from, to int64, pe
 			AND timestamp >= %d AND timestamp <= %d + ((j.value * 40503 & 65535) * %d >> 16) ORDER BY timestamp DESC LIMIT 1)`, from, from+int64(k)*step, step))
 	}
 	stmt := "SELECT " + strings.Join(columns, ", ") + " FROM json_each(?1) j"
-	for some := range slices.Chunk(points, max(1, s.sizes.named/perPoint)) {
-		answers, err := s.query(ctx, doing, cloudflare.Read, one(stmt, jsonIDs(some)))
-		if err != nil {
-			return err
-		}
-		if err := answers[0].check(doing, 1+perPoint); err != nil {
-			return err
-		}
-		if len(answers[0].rows) != len(some) {
-			return fmt.Errorf("%s: %d points were asked for, the answer has %d", doing, len(some), len(answers[0].rows))
-		}
-		for i, row := range answers[0].rows {
-			if id, ok := row[0].(int64); !ok || id != int64(some[i]) {
-				return unexpected(doing, row)
+	return s.seeks(ctx, doing, stmt, points, 1+perPoint, func(id int32, row []any) error {
+		looked, bad := 0, 0
+		for _, cell := range row[1:] {
+			if cell != nil {
+				looked++
+				bad += int(integer(cell))
 			}
-			looked, bad := 0, 0
-			for _, cell := range row[1:] {
-				if cell != nil {
-					looked++
-					bad += int(integer(cell))
-				}
-			}
-			f(some[i], looked, bad)
 		}
-	}
-	return nil
+		f(id, looked, bad)
+		return nil
+	})
 }
