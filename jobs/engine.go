@@ -47,7 +47,7 @@ type engine struct {
 // again does the rest: nothing is done twice, nothing is left half done.
 func (p *ArchivePlan) Run(ctx context.Context, env Env) (Report, error) {
 	start := env.Now()
-	e := &engine{env: env, plan: p, opts: p.opts, run: newRunID(start)}
+	e := &engine{env: env, plan: p, opts: p.opts, run: newRunID(start), warned: map[string]bool{}}
 	e.report = Report{Command: string(p.Command), Run: e.run, Months: []MonthReport{}, Failed: []Failure{}, Warnings: []string{}}
 	e.progress = Progress{SlicesTotal: p.PointDays, NMonths: len(p.Months)}
 	for _, mp := range p.Months {
@@ -627,9 +627,6 @@ func (e *engine) warn(format string, a ...any) {
 	text := fmt.Sprintf(format, a...)
 	if e.warned[text] {
 		return
-	}
-	if e.warned == nil {
-		e.warned = map[string]bool{}
 	}
 	e.warned[text] = true
 	e.report.Warnings = append(e.report.Warnings, text)
